@@ -1,0 +1,1 @@
+"""What runs in production: Bentos. Never imports dagster, mlflow, ray or skl2onnx."""

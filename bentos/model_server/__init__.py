@@ -1,0 +1,1 @@
+"""One Bento, one model version: contract, session, HTTP API."""

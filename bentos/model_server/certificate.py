@@ -1,0 +1,184 @@
+"""The certificate: the proof that an ONNX graph answers as the trained model does.
+
+It is written by `conversion_parity` for one ONNX digest, completed by the smoke test with the
+same comparison over HTTP, and demanded by every deployment.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from bentos.model_server.contract import Scalar
+
+FORMAT_VERSION = 1
+
+
+class CertificateError(ValueError):
+    """A certificate that cannot be read, is for something else, or did not pass."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the comparison may show at most.
+
+    tolerance: largest difference of a probability (or, for a regression, of the value relative
+        to max(1, |value|)) that counts as equal.
+    max_label_flips: rows with another label than the trained model's.
+    max_share_over_tolerance: share of rows, 0 to 1, over the tolerance.
+    """
+
+    tolerance: float = 1e-5
+    max_label_flips: int = 0
+    max_share_over_tolerance: float = 0.0
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The trained model against the graph on one kind of rows.
+
+    ties: rows whose label differs while the trained model's two best probabilities lie within
+        the tolerance of each other: no arithmetic can order them, so they are counted apart.
+    """
+
+    kind: Literal["reference", "thresholds", "edges"]
+    rows: int
+    max_abs_diff: float
+    over_tolerance: int
+    label_flips: int
+    ties: int
+
+
+class WorstRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the rows that differ most, with both answers."""
+
+    kind: str
+    features: dict[str, Scalar]
+    difference: float
+    expected: Scalar
+    actual: Scalar
+    expected_probabilities: tuple[float, ...] | None = None
+    actual_probabilities: tuple[float, ...] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the graph answered to a golden row. Floats are exact (float32 widened to float64)."""
+
+    prediction: Scalar
+    probabilities: tuple[float, ...] | None = None
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows with the graph's own answers, alone and as one batch, to be reproduced bit for bit."""
+
+    rows: tuple[dict[str, Scalar], ...]
+    single: tuple[Answer, ...]
+    batch: tuple[Answer, ...]
+
+
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The comparison offline."""
+
+    comparisons: tuple[Comparison, ...]
+    limits: Limits
+    worst: tuple[WorstRow, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Every kind of row was compared and kept the limits; nothing compared is not a pass."""
+        return bool(self.comparisons) and all(
+            c.rows > 0
+            and c.label_flips <= self.limits.max_label_flips
+            and c.over_tolerance <= self.limits.max_share_over_tolerance * c.rows
+            for c in self.comparisons
+        )
+
+
+class HttpParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The golden rows over HTTP through the gateway. Latencies in milliseconds."""
+
+    url: str
+    single: int
+    single_mismatches: int
+    batch: int
+    batch_mismatches: int
+    bad_inputs: int
+    bad_inputs_refused: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def passed(self) -> bool:
+        """All golden rows came back bit for bit and every bad input was refused."""
+        return (
+            self.single > 0
+            and self.batch > 0
+            and self.bad_inputs > 0
+            and self.single_mismatches == 0
+            and self.batch_mismatches == 0
+            and self.bad_inputs_refused == self.bad_inputs
+        )
+
+
+class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """See the module. `passed` in the JSON is for readers; it is checked against the figures."""
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    version: int
+    variant: str
+    onnx_sha256: str
+    libraries: dict[str, str]
+    parity: Parity
+    golden: Golden
+    http: HttpParity | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Parity held offline and over HTTP."""
+        return self.parity.passed and self.http is not None and self.http.passed
+
+    def require_parity(self, onnx_sha256: str) -> None:
+        """Raise CertificateError unless this proves parity for exactly that digest."""
+        if self.onnx_sha256 != onnx_sha256:
+            raise CertificateError(
+                f"the certificate of {self.model} version {self.version} is for ONNX digest "
+                f"{self.onnx_sha256[:12]}, but the model's digest is {onnx_sha256[:12]}: "
+                "the ONNX file was exchanged; export and verify the version again"
+            )
+        if not self.parity.passed:
+            raise CertificateError(
+                f"{self.model} version {self.version} did not pass conversion_parity; "
+                "see the check's table of the worst rows"
+            )
+
+    def require(self, onnx_sha256: str) -> None:
+        """Raise CertificateError unless this proves parity offline and over HTTP."""
+        self.require_parity(onnx_sha256)
+        if not self.passed:
+            raise CertificateError(
+                f"{self.model} version {self.version} has no passing smoke test for this digest; "
+                "deploy it to staging and run smoke_test first"
+            )
+
+    def encode(self) -> bytes:
+        """The bytes of `certificate.json`, with the verdict spelled out."""
+        document = msgspec.to_builtins(self) | {"passed": self.passed}
+        return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of `certificate.json`."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Read `certificate.json`; a verdict that its own figures do not bear out is refused."""
+    try:
+        document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        stated = msgspec.json.decode(document.pop("passed", msgspec.Raw(b"null")), type=bool)
+        certificate = msgspec.json.decode(msgspec.json.encode(document), type=Certificate)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise CertificateError(f"certificate.json: {error}") from error
+    if stated != certificate.passed:
+        raise CertificateError(
+            f"certificate.json says passed={stated}, its figures say {certificate.passed}"
+        )
+    return certificate

@@ -1,0 +1,1 @@
+"""What is served, and how: typed settings read from YAML. Imports pydantic and yaml only."""

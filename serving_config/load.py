@@ -1,0 +1,154 @@
+"""Reading the settings: YAML files, then `SLIPWAY_*` variables over platform.yaml."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from serving_config.schema import Configuration, Environment, Model, Platform, Settings
+
+FOLDER = Path(__file__).parent
+
+# One variable for each setting that a second checkout or a test has to move out of the way.
+VARIABLES = {
+    "SLIPWAY_GATEWAY_PORT": ("gateway", "port"),
+    "SLIPWAY_DAGSTER_PORT": ("dagster", "port"),
+    "SLIPWAY_MLFLOW_PORT": ("mlflow", "port"),
+    "SLIPWAY_DEFAULT_ENVIRONMENT": ("default_environment",),
+    "SLIPWAY_DEFAULT_MODEL": ("default_model",),
+}
+
+Type = TypeVar("Type", bound=Settings)
+
+
+class ConfigurationError(ValueError):
+    """Settings that cannot be used: the message names file, key, value and what is allowed."""
+
+
+def _explain(source: str, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        value = item.get("input")
+        shown = "" if isinstance(value, dict) else f" (got {value!r})"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "no such setting"
+        lines.append(f"{source}: {key + ': ' if key else ''}{message}{shown}")
+    return "; ".join(lines)
+
+
+def _parse(model: type[Type], data: object, source: str) -> Type:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        allowed = ", ".join(sorted(model.model_fields))
+        hint = f"; allowed keys: {allowed}" if "no such setting" in _explain("", error) else ""
+        raise ConfigurationError(_explain(source, error) + hint) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win in silence; here it is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; ConfigurationError names the file and the line of a mistake."""
+    try:
+        # The loader is a SafeLoader: it only adds a check for duplicate keys.
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"{path}: not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path}: must be a mapping of settings, is {type(data).__name__}")
+    return data
+
+
+def _named(folder: Path, model: type[Type]) -> dict[str, Type]:
+    loaded = {}
+    for path in sorted(folder.glob("*.yaml")):
+        data = {"name": path.stem} | read_yaml(path)
+        if data["name"] != path.stem:
+            raise ConfigurationError(
+                f"{path}: name: must be the file's name, {path.stem!r} (got {data['name']!r})"
+            )
+        loaded[path.stem] = _parse(model, data, str(path))
+    return loaded
+
+
+def _override(data: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    for variable, keys in VARIABLES.items():
+        if variable not in variables:
+            continue
+        target = data
+        for key in keys[:-1]:
+            target = target.setdefault(key, {})
+        target[keys[-1]] = variables[variable]
+    return data
+
+
+def load(folder: Path | None = None, variables: Mapping[str, str] = os.environ) -> Configuration:
+    """All settings below `folder` (`SLIPWAY_CONFIG`, or the checkout's serving_config/).
+
+    Raises ConfigurationError naming file, key, value and what is allowed.
+    """
+    folder = folder or Path(variables.get("SLIPWAY_CONFIG") or FOLDER)
+    platform = _override(read_yaml(folder / "platform.yaml"), variables)
+    used = ", ".join(name for name in VARIABLES if name in variables)
+    source = str(folder / "platform.yaml") + (f" with {used}" if used else "")
+    parts = {
+        "platform": _parse(Platform, platform, source),
+        "environments": _named(folder / "environments", Environment),
+        "models": _named(folder / "models", Model),
+    }
+    return _parse(Configuration, parts, str(folder))
+
+
+SCHEMAS: dict[str, type[Settings]] = {
+    "platform": Platform,
+    "environment": Environment,
+    "model": Model,
+}
+
+
+def json_schemas() -> dict[str, str]:
+    """File name below serving_config/schemas → its text."""
+    return {
+        f"{name}.json": json.dumps(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema(),
+            indent=2,
+        )
+        + "\n"
+        for name, model in SCHEMAS.items()
+    }
+
+
+def write_json_schemas(folder: Path = FOLDER / "schemas") -> None:
+    """Write the published schemas; a test holds that they are up to date."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in json_schemas().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_json_schemas()

@@ -1,0 +1,171 @@
+"""The settings' types. `serving_config/schemas/*.json` is generated from them for editors."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        description="Lower-case letters, digits and dashes, beginning with a letter.",
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names: a key that nothing reads is a mistake, not a wish."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Service(Settings):
+    """Where a part of the platform listens."""
+
+    port: Port
+    """The TCP port on 127.0.0.1."""
+
+
+class Platform(Settings):
+    """`platform.yaml`: the local platform."""
+
+    default_environment: Name = "staging"
+    """The environment of a request without `X-Environment`."""
+    default_model: Name | None = None
+    """The model behind a bare `/predict`."""
+    gateway: Service = Service(port=8080)
+    """The Envoy gateway that clients talk to."""
+    dagster: Service = Service(port=3000)
+    """Dagster's UI."""
+    mlflow: Service = Service(port=5000)
+    """The MLflow server."""
+    sensor_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 2
+    """How often the registry is asked for new model versions, in seconds."""
+
+
+class Environment(Settings):
+    """`environments/<name>.yaml`: how models run in one environment."""
+
+    name: Name
+    """The value of `X-Environment`."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Worker processes of each model server."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """ONNX Runtime threads of each worker."""
+    ready_timeout_seconds: Seconds = 60
+    """How long a new model server may take until it is ready."""
+    drain_timeout_seconds: Seconds = 30
+    """How long a replaced model server may finish what it has in flight."""
+
+
+class Verification(Settings):
+    """What `conversion_parity` may show at most."""
+
+    tolerance: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 1e-5
+    """Largest difference of a probability, or of a value relative to max(1, |value|)."""
+    max_label_flips: Annotated[int, Field(ge=0)] = 0
+    """Rows that may get another label than the trained model's."""
+    max_share_over_tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    """Share of rows, 0 to 1, that may differ by more than the tolerance."""
+
+
+class Serving(Settings):
+    """Limits of one model server."""
+
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Rows of one `/predict/batch` request."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
+    """Bytes of one request's body."""
+
+
+class Column(Settings):
+    """What is known of one input beyond the MLflow signature; enforced at serving."""
+
+    minimum: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Smallest allowed number."""
+    maximum: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Largest allowed number."""
+    categories: tuple[str | int, ...] | None = None
+    """The allowed values."""
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    """Longest allowed text, in characters."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Column":
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        if self.categories is not None and not self.categories:
+            raise ValueError("categories is empty: nothing would be allowed")
+        return self
+
+
+class Model(Settings):
+    """`models/<name>.yaml`: one model that Slipway takes to production."""
+
+    name: Name
+    """The name in URLs, asset keys and Bentos."""
+    registered_model: str = Field(default="", max_length=256)
+    """The registered model in MLflow; the same as `name` where it is left out."""
+    description: str = ""
+    """One line for the UI."""
+    promotion: Literal["auto", "manual"] = "manual"
+    """`auto`: to production as soon as the smoke test in staging passed. `manual`: on command."""
+    training: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """`package.module:function` that `slipway train` calls."""
+    trusted_types: tuple[str, ...] = ()
+    """Types beyond scikit-learn's own that the skops file of a version may contain."""
+    inputs: dict[str, Column] = {}
+    """Ranges and categories by input name."""
+    verification: Verification = Verification()
+    """Limits of `conversion_parity`."""
+    serving: Serving = Serving()
+    """Limits of the model server."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_registered_model(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("registered_model") and "name" in data:
+            return data | {"registered_model": data["name"]}
+        return data
+
+    @model_validator(mode="after")
+    def _registered_model_is_a_name(self) -> "Model":
+        if re.search(r"[/:]", self.registered_model):
+            raise ValueError(f"registered_model {self.registered_model!r} contains '/' or ':'")
+        return self
+
+
+class Configuration(Settings):
+    """All of it, cross-checked."""
+
+    platform: Platform
+    environments: dict[str, Environment]
+    models: dict[str, Model]
+
+    @model_validator(mode="after")
+    def _references_resolve(self) -> "Configuration":
+        missing = {"staging", "production"} - set(self.environments)
+        if missing:
+            raise ValueError(f"environments/{min(missing)}.yaml is missing")
+        if self.platform.default_environment not in self.environments:
+            raise ValueError(
+                f"platform.yaml: default_environment: {self.platform.default_environment!r} is "
+                f"none of {sorted(self.environments)}"
+            )
+        default = self.platform.default_model
+        if default is not None and default not in self.models:
+            raise ValueError(
+                f"platform.yaml: default_model: {default!r} is none of {sorted(self.models)}"
+            )
+        owners: dict[str, str] = {}
+        for model in self.models.values():
+            other = owners.setdefault(model.registered_model, model.name)
+            if other != model.name:
+                raise ValueError(
+                    f"models/{model.name}.yaml: registered_model: {model.registered_model!r} is "
+                    f"already served by models/{other}.yaml"
+                )
+        return self
