@@ -18,6 +18,7 @@ VARIABLES = {
     "SLIPWAY_GATEWAY_PORT": ("gateway", "port"),
     "SLIPWAY_DAGSTER_PORT": ("dagster", "port"),
     "SLIPWAY_MLFLOW_PORT": ("mlflow", "port"),
+    "SLIPWAY_MLFLOW_TRACKING_URI": ("mlflow", "tracking_uri"),
     "SLIPWAY_DEFAULT_ENVIRONMENT": ("default_environment",),
     "SLIPWAY_DEFAULT_MODEL": ("default_model",),
 }

@@ -29,6 +29,18 @@ class Service(Settings):
     """The TCP port on 127.0.0.1."""
 
 
+class Registry(Service):
+    """The MLflow registry."""
+
+    tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """An MLflow server of yours; then the platform starts none. `SLIPWAY_MLFLOW_TRACKING_URI`."""
+
+    @property
+    def uri(self) -> str:
+        """Where the registry answers."""
+        return self.tracking_uri or f"http://127.0.0.1:{self.port}"
+
+
 class Platform(Settings):
     """`platform.yaml`: the local platform."""
 
@@ -40,7 +52,7 @@ class Platform(Settings):
     """The Envoy gateway that clients talk to."""
     dagster: Service = Service(port=3000)
     """Dagster's UI."""
-    mlflow: Service = Service(port=5000)
+    mlflow: Registry = Registry(port=5000)
     """The MLflow server."""
     sensor_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 2
     """How often the registry is asked for new model versions, in seconds."""

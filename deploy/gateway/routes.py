@@ -1,0 +1,219 @@
+"""Routes and clusters as a pure function of what is live and where it listens.
+
+What a request can say: `X-Environment`, `/models/{model}/…` in front of the server's own path,
+and a version to pin by `X-Model-Version` or `/models/{model}/versions/{version}/…`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.ledger import Live, State
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """All that the routes depend on.
+
+    environments: every configured environment, live or not.
+    models: every configured model.
+    states: the ledger's current states.
+    """
+
+    environments: tuple[str, ...]
+    default_environment: str
+    models: tuple[str, ...]
+    default_model: str | None
+    states: tuple[State, ...]
+
+
+def cluster_name(environment: str, model: str, live: Live) -> str:
+    """One cluster for each live Bento: its statistics are that version's.
+
+    The Bento's digest is part of it, so that a version built anew starts beside the old build.
+    """
+    return f"{model}-{live.label}-{environment}-{live.bento_digest[:8]}"
+
+
+def cluster(name: str, port: int) -> Json:
+    """A model server on 127.0.0.1.
+
+    Idle connections are given up a second before the server's own 5 s keep-alive ends, so that
+    no request meets a connection that is closing.
+    """
+    http = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "typed_extension_protocol_options": {
+            http: {
+                "@type": f"type.googleapis.com/{http}",
+                "common_http_protocol_options": {"idle_timeout": "4s"},
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {
+                            "endpoint": {
+                                "address": {
+                                    "socket_address": {"address": "127.0.0.1", "port_value": port}
+                                }
+                            }
+                        }
+                    ]
+                }
+            ],
+        },
+    }
+
+
+def _problem(match: Json, status: int, detail: str, retry_after: int = 0) -> Json:
+    """A route that answers by itself; the listener's local_reply_config makes it RFC 9457."""
+    route: Json = {
+        "match": match,
+        "direct_response": {"status": status, "body": {"inline_string": detail}},
+    }
+    if retry_after:
+        route["response_headers_to_add"] = [_header("retry-after", str(retry_after))]
+    return route
+
+
+def _header(name: str, value: str) -> Json:
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+
+
+def _environment_is(environment: str, default: str) -> Json:
+    """Matches the header's value; for the default environment also its absence."""
+    value = re.escape(environment)
+    regex = f"({value})?" if environment == default else value
+    return {
+        "name": "x-environment",
+        "string_match": {"safe_regex": {"regex": regex}},
+        "treat_missing_header_as_empty": True,
+    }
+
+
+def _forward(match: Json, environment: str, action: Json, rewrite: str | None) -> Json:
+    route: Json = {
+        **action,
+        "timeout": "60s",
+        "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+    }
+    if rewrite is not None:
+        route["regex_rewrite"] = {
+            "pattern": {"regex": f"^{re.escape(rewrite)}/?"},
+            "substitution": "/",
+        }
+    return {
+        "match": match,
+        "route": route,
+        "response_headers_to_add": [_header("x-environment", environment)],
+    }
+
+
+def _weighted(state: State) -> Json:
+    return {
+        "weighted_clusters": {
+            "clusters": [
+                {"name": cluster_name(state.environment, state.model, live), "weight": live.weight}
+                for live in state.live
+                if live.weight > 0
+            ]
+        }
+    }
+
+
+def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
+    """The routes of one model in one environment below `prefix` ('' for the default model)."""
+    environment, model = state.environment, state.model
+    where = _environment_is(environment, routing.default_environment)
+    anywhere = {"prefix": f"{prefix}/", "headers": [where]}
+    pinned = {"name": "x-model-version", "present_match": True}
+    if not state.live:
+        return [
+            _problem(
+                anywhere,
+                503,
+                f"no version of {model} is live in {environment}",
+                retry_after=5,
+            )
+        ]
+    routes = []
+    for live in state.live:
+        action = {"cluster": cluster_name(environment, model, live)}
+        if prefix:
+            path = f"{prefix}/versions/{live.label}"
+            match = {"prefix": f"{path}/", "headers": [where]}
+            routes.append(_forward(match, environment, action, path))
+        exact = {"name": "x-model-version", "string_match": {"exact": live.label}}
+        match = {"prefix": f"{prefix}/", "headers": [where, exact]}
+        routes.append(_forward(match, environment, action, prefix or None))
+    labels = ", ".join(live.label for live in state.live)
+    unknown = f"this version of {model} is not live in {environment}; live: {labels}"
+    if prefix:
+        versions = {"prefix": f"{prefix}/versions/", "headers": [where]}
+        routes.append(_problem(versions, 404, unknown))
+    routes.append(
+        _problem(anywhere | {"headers": [where, pinned]}, 404, unknown),
+    )
+    routes.append(_forward(anywhere, environment, _weighted(state), prefix or None))
+    return routes
+
+
+def route_table(routing: Routing) -> list[Json]:
+    """All routes, in the order Envoy tries them."""
+    states = {(state.environment, state.model): state for state in routing.states}
+    table: list[Json] = []
+    for prefix, model in [(f"/models/{model}", model) for model in routing.models] + [
+        ("", routing.default_model)
+    ]:
+        if prefix == "":
+            table += _reserved(routing)
+        for environment in routing.environments if model else ():
+            state = states.get((environment, model or ""), State(environment, model or ""))
+            table += _model_routes(routing, state, prefix)
+    environments = ", ".join(routing.environments)
+    detail = f"unknown X-Environment; environments: {environments}"
+    return [*table, _problem({"prefix": "/"}, 404, detail)]
+
+
+def _reserved(routing: Routing) -> list[Json]:
+    """Paths that never fall through to the default model."""
+    known = ", ".join(routing.models) or "none"
+    environment_known = {
+        "name": "x-environment",
+        "string_match": {
+            "safe_regex": {"regex": f"({'|'.join(map(re.escape, routing.environments))})?"}
+        },
+        "treat_missing_header_as_empty": True,
+    }
+    return [
+        _problem(
+            {"prefix": "/models/", "headers": [environment_known]},
+            404,
+            f"no such model; models: {known}",
+        ),
+        _problem({"prefix": "/v1/"}, 404, "no such control route"),
+    ]
+
+
+def route_configuration(routing: Routing) -> Json:
+    """The RouteConfiguration that Envoy reads by RDS."""
+    return {
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": "routes",
+        "virtual_hosts": [
+            {"name": "models", "domains": ["*"], "routes": route_table(routing)},
+        ],
+    }

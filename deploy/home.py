@@ -1,0 +1,112 @@
+"""SLIPWAY_HOME: the one folder that holds the local platform's state."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# A UNIX socket's path may have 107 bytes (sun_path in unix(7)); the longest name below run/ is
+# `supervisor-events.sock`.
+_LONGEST_SOCKET_FOLDER = 107 - len("/run/supervisor-events.sock")
+
+
+class HomeError(RuntimeError):
+    """SLIPWAY_HOME cannot be used."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The layout below SLIPWAY_HOME."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and the gateway's configuration; 0700."""
+        return self.root / "run"
+
+    @property
+    def gateway(self) -> Path:
+        """The folder that Envoy watches."""
+        return self.run / "gateway"
+
+    @property
+    def logs(self) -> Path:
+        """One log file for each process, rotated."""
+        return self.root / "logs"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME."""
+        return self.root / "dagster"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def bentoml(self) -> Path:
+        """BENTOML_HOME: the Bento store."""
+        return self.root / "bentoml"
+
+    @property
+    def versions(self) -> Path:
+        """`<model>/<version>/`: ONNX, contract and certificate of each version."""
+        return self.root / "versions"
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's SQLAlchemy URL."""
+        return f"sqlite:///{self.root / 'ledger.db'}"
+
+    def create(self) -> "Home":
+        """Make the folders, for their owner alone; HomeError says what is wrong and what helps."""
+        if len(str(self.root).encode()) > _LONGEST_SOCKET_FOLDER:
+            raise HomeError(
+                f"SLIPWAY_HOME {self.root} is too long for UNIX sockets (at most "
+                f"{_LONGEST_SOCKET_FOLDER} bytes): set SLIPWAY_HOME to a shorter path"
+            )
+        try:
+            for folder in (
+                self.root,
+                self.run,
+                self.gateway,
+                self.logs,
+                self.dagster,
+                self.mlflow,
+                self.bentoml,
+                self.versions,
+            ):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.run / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise HomeError(
+                f"SLIPWAY_HOME {self.root} cannot be written: {error.strerror}: "
+                "fix its permissions or set SLIPWAY_HOME to a folder of yours"
+            ) from error
+        if self.run.stat().st_uid != os.getuid():
+            raise HomeError(f"{self.run} belongs to another user: set SLIPWAY_HOME")
+        self.run.chmod(stat.S_IRWXU)
+        return self
+
+
+def find_home(checkout: Path, variables: Mapping[str, str] = os.environ) -> Home:
+    """SLIPWAY_HOME, or `.slipway` in the checkout; nothing is created."""
+    return Home(Path(variables.get("SLIPWAY_HOME") or checkout / ".slipway").absolute())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by rename: a reader sees the old bytes or the new ones, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,284 @@
+"""The ledger: an append-only, hash-chained record of what each environment serves.
+
+Each event holds the hash of the one before. The current state of one model in one environment
+has a generation; a writer states the generation it decided on, and of two writers that race one
+wins and the other gets LedgerConflictError.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+GENESIS = "0" * 64
+Action = Literal["deploy", "promote", "revert"]
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be read or written; nothing was changed."""
+
+
+class LedgerConflictError(LedgerError):
+    """Somebody else changed the state since it was read."""
+
+
+class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
+    """One live model version: what is served, and its share of the traffic in percent."""
+
+    version: int
+    variant: str
+    onnx_sha256: str
+    bento: str
+    bento_digest: str
+    certificate_sha256: str
+    weight: int
+
+    @property
+    def label(self) -> str:
+        """How clients name it: `3`, or `3-int8` for another variant than fp32."""
+        return str(self.version) if self.variant == "fp32" else f"{self.version}-{self.variant}"
+
+
+class State(msgspec.Struct, frozen=True):
+    """What one environment serves of one model; generation 0 is nothing yet."""
+
+    environment: str
+    model: str
+    generation: int = 0
+    live: tuple[Live, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One row. `live` is the state after the event; `at` is UTC, ISO 8601."""
+
+    id: int
+    at: str
+    environment: str
+    model: str
+    generation: int
+    action: Action
+    version: int
+    variant: str
+    onnx_sha256: str
+    weight: int
+    actor: str
+    dagster_run: str | None
+    evidence: dict[str, Any]
+    live: tuple[Live, ...]
+    previous_hash: str
+    hash: str
+
+    def expected_hash(self) -> str:
+        """SHA-256 over the canonical JSON of all other fields."""
+        content = msgspec.to_builtins(self)
+        del content["hash"]
+        return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a writer wants: from the state it has read to `live`, about `subject`."""
+
+    base: State
+    action: Action
+    subject: Live
+    live: tuple[Live, ...]
+    actor: str
+    dagster_run: str | None = None
+    evidence: dict[str, Any] = {}
+
+
+_metadata = sa.MetaData()
+_events = sa.Table(
+    "deployment_events",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("environment", sa.String(63), nullable=False),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("variant", sa.String(16), nullable=False),
+    sa.Column("onnx_sha256", sa.String(64), nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    sa.Column("dagster_run", sa.String(64)),
+    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("live", sa.Text, nullable=False),
+    # Unique: two writers cannot append to the same row, whatever the isolation level.
+    sa.Column("previous_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+)
+_state = sa.Table(
+    "deployment_state",
+    _metadata,
+    sa.Column("environment", sa.String(63), primary_key=True),
+    sa.Column("model", sa.String(63), primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("live", sa.Text, nullable=False),
+)
+
+
+def _decode_live(text: str) -> tuple[Live, ...]:
+    return msgspec.json.decode(text, type=tuple[Live, ...])
+
+
+def _event(row: Mapping[Any, Any]) -> Event:
+    columns = dict(row)
+    columns["evidence"] = msgspec.json.decode(columns["evidence"])
+    columns["live"] = _decode_live(columns["live"])
+    return Event(**columns)
+
+
+def _begin_immediately(engine: sa.Engine) -> None:
+    """SQLite: take the write lock when the transaction begins, not at its first write."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Ledger:
+    """See the module. `url` is a SQLAlchemy URL: SQLite as shipped, PostgreSQL elsewhere."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        if self._engine.dialect.name == "sqlite":
+            _begin_immediately(self._engine)
+        with self._transaction() as connection:
+            _metadata.create_all(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.IntegrityError as error:
+            raise LedgerConflictError("the ledger changed at the same moment: try again") from error
+        except sa.exc.SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise LedgerError(f"the ledger {self._engine.url!r} failed: {reason}") from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def state(self, environment: str, model: str) -> State:
+        """What the environment serves of the model."""
+        return self.states().get((environment, model), State(environment, model))
+
+    def states(self) -> dict[tuple[str, str], State]:
+        """All states by (environment, model)."""
+        with self._transaction() as connection:
+            rows = connection.execute(sa.select(_state)).mappings().all()
+        return {
+            (row["environment"], row["model"]): State(
+                row["environment"], row["model"], row["generation"], _decode_live(row["live"])
+            )
+            for row in rows
+        }
+
+    def record(self, change: Change) -> Event:
+        """Append the event and move the state in one transaction.
+
+        Raises LedgerConflictError where the state is not at `change.base.generation` any more.
+        """
+        _check_weights(change.live)
+        with self._transaction() as connection:
+            self._move(connection, change)
+            event = self._append(connection, change)
+        return event
+
+    def _move(self, connection: sa.Connection, change: Change) -> None:
+        base = change.base
+        values = {
+            "generation": base.generation + 1,
+            "live": msgspec.json.encode(change.live).decode(),
+        }
+        if base.generation == 0:
+            # A row that is there already violates the primary key: a conflict.
+            connection.execute(
+                _state.insert().values(environment=base.environment, model=base.model, **values)
+            )
+            return
+        moved = connection.execute(
+            _state.update()
+            .where(_state.c.environment == base.environment, _state.c.model == base.model)
+            .where(_state.c.generation == base.generation)
+            .values(**values)
+        )
+        if moved.rowcount != 1:
+            raise LedgerConflictError(
+                f"{base.model} in {base.environment} is no longer at generation "
+                f"{base.generation}: another release was faster; look at it and try again"
+            )
+
+    def _append(self, connection: sa.Connection, change: Change) -> Event:
+        last = connection.execute(
+            sa.select(_events.c.id, _events.c.hash).order_by(_events.c.id.desc()).limit(1)
+        ).first()
+        event = Event(
+            id=last.id + 1 if last else 1,
+            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            environment=change.base.environment,
+            model=change.base.model,
+            generation=change.base.generation + 1,
+            action=change.action,
+            version=change.subject.version,
+            variant=change.subject.variant,
+            onnx_sha256=change.subject.onnx_sha256,
+            weight=change.subject.weight,
+            actor=change.actor,
+            dagster_run=change.dagster_run,
+            evidence=change.evidence,
+            live=change.live,
+            previous_hash=last.hash if last else GENESIS,
+            hash="",
+        )
+        event = msgspec.structs.replace(event, hash=event.expected_hash())
+        row = msgspec.structs.asdict(event)
+        row["evidence"] = msgspec.json.encode(event.evidence).decode()
+        row["live"] = msgspec.json.encode(event.live).decode()
+        connection.execute(_events.insert().values(**row))
+        return event
+
+    def events(self, model: str | None = None, environment: str | None = None) -> list[Event]:
+        """Events in the order they happened."""
+        query = sa.select(_events).order_by(_events.c.id)
+        if model is not None:
+            query = query.where(_events.c.model == model)
+        if environment is not None:
+            query = query.where(_events.c.environment == environment)
+        with self._transaction() as connection:
+            return [_event(row) for row in connection.execute(query).mappings()]
+
+    def check(self) -> None:
+        """Follow the chain; LedgerError names the first row that was changed, added or removed."""
+        previous, states = GENESIS, {}
+        for number, event in enumerate(self.events(), start=1):
+            if event.id != number or event.previous_hash != previous:
+                raise LedgerError(f"the chain breaks before event {event.id}: a row is missing")
+            if event.hash != event.expected_hash():
+                raise LedgerError(f"event {event.id} is not what was written: a row was changed")
+            previous = event.hash
+            states[event.environment, event.model] = (event.generation, event.live)
+        stored = {key: (state.generation, state.live) for key, state in self.states().items()}
+        if stored != states:
+            raise LedgerError("the current state is not what the events lead to")
+
+
+def _check_weights(live: tuple[Live, ...]) -> None:
+    if live and sum(item.weight for item in live) != 100:
+        raise LedgerError(f"weights must sum to 100, got {[item.weight for item in live]}")
+    if len({item.label for item in live}) != len(live):
+        raise LedgerError(f"a version is live twice: {[item.label for item in live]}")

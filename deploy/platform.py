@@ -1,0 +1,105 @@
+"""The local platform: which processes there are, with which files and environment."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.gateway.envoy import envoy_command, write_static
+from deploy.home import Home, write_atomically
+from deploy.processes import MARKER, require_free
+from deploy.supervision import ProcessSpec
+from serving_config.schema import Configuration
+
+_DAGSTER_YAML = """\
+telemetry: {enabled: false}
+concurrency:
+  pools: {default_limit: 1, granularity: op}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {max_concurrent_runs: 4, dequeue_interval_seconds: 1}
+# A run whose process died starts once more; a step that failed does not.
+run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
+run_monitoring: {enabled: true, start_timeout_seconds: 180}
+sensors: {use_threads: true, num_workers: 4}
+retention:
+  sensor: {purge_after_days: {skipped: 1, failure: 30, success: -1}}
+"""
+
+
+@dataclass(frozen=True)
+class LocalPlatform:
+    """One checkout's settings on one home."""
+
+    home: Home
+    configuration: Configuration
+    config_folder: Path
+
+    @property
+    def working_directory(self) -> str:
+        """Where the processes run: the folder that holds serving_config/."""
+        return str(self.config_folder.parent)
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the platform inherits."""
+        return {
+            MARKER: str(self.home.root),
+            "SLIPWAY_HOME": str(self.home.root),
+            "SLIPWAY_CONFIG": str(self.config_folder),
+            "DAGSTER_HOME": str(self.home.dagster),
+            "BENTOML_HOME": str(self.home.bentoml),
+            "MLFLOW_TRACKING_URI": self.configuration.platform.mlflow.uri,
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "BENTOML_DO_NOT_TRACK": "True",
+            "DO_NOT_TRACK": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def require_ports(self) -> None:
+        """Raise PortInUseError for the first configured port that is taken."""
+        platform = self.configuration.platform
+        for name in ("gateway", "dagster") + (() if platform.mlflow.tracking_uri else ("mlflow",)):
+            variable = f"SLIPWAY_{name.upper()}_PORT"
+            port = getattr(platform, name).port
+            require_free(port, f"{name}.port in serving_config/platform.yaml or {variable}")
+
+    def write_files(self) -> None:
+        """Dagster's and Envoy's own configuration files."""
+        home = self.home
+        write_atomically(home.dagster / "dagster.yaml", _DAGSTER_YAML.encode())
+        socket = str(home.run / "code.sock")
+        server = {"socket": socket, "host": "localhost", "location_name": "slipway"}
+        # JSON is YAML.
+        workspace = json.dumps({"load_from": [{"grpc_server": server}]})
+        write_atomically(home.dagster / "workspace.yaml", workspace.encode())
+        write_static(home, self.configuration.platform.gateway.port)
+
+    def processes(self) -> list[ProcessSpec]:
+        """All parts but the model servers, in the order they start."""
+        mlflow = self.configuration.platform.mlflow
+        own_registry = [] if mlflow.tracking_uri else [self._mlflow()]
+        return [ProcessSpec("gateway", envoy_command(self.home)), *own_registry, *self._dagster()]
+
+    def _mlflow(self) -> ProcessSpec:
+        folder = self.home.mlflow
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command += ["--port", str(self.configuration.platform.mlflow.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
+        return ProcessSpec("mlflow", command)
+
+    def _dagster(self) -> list[ProcessSpec]:
+        scripts = Path(sys.executable).parent
+        workspace = ["--workspace", str(self.home.dagster / "workspace.yaml")]
+        port = str(self.configuration.platform.dagster.port)
+        code = [str(scripts / "dagster"), "api", "grpc", "--module-name"]
+        code += ["orchestration.definitions", "--socket", str(self.home.run / "code.sock")]
+        web = [str(scripts / "dagster-webserver"), "--host", "127.0.0.1", "--port", port]
+        return [
+            ProcessSpec("dagster-code", code),
+            ProcessSpec("dagster-webserver", web + workspace),
+            ProcessSpec("dagster-daemon", [str(scripts / "dagster-daemon"), "run", *workspace]),
+        ]

@@ -1,0 +1,91 @@
+"""Which processes belong to a platform, also those that lost their parent.
+
+Every process of a platform inherits a variable that names its SLIPWAY_HOME. Whatever dies, and
+however, what is left can be found by it and ended.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+MARKER = "SLIPWAY_PLATFORM"
+
+
+class PortInUseError(RuntimeError):
+    """A configured port is taken by somebody else."""
+
+
+def belonging_to(home: Path) -> list[psutil.Process]:
+    """All processes whose environment names this home, this process and its parents excepted."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in own and process.environ().get(MARKER) == str(home):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended meanwhile, or is another user's and so none of ours
+    return found
+
+
+def end_all(home: Path, grace_seconds: float = 10.0) -> int:
+    """End what belongs to the home: SIGTERM, then SIGKILL. Returns how many there were."""
+    count = 0
+    # A process may fork while it is being ended: look again until nothing is left.
+    while processes := [p for p in belonging_to(home) if p.status() != psutil.STATUS_ZOMBIE]:
+        count += len(processes)
+        for process in processes:
+            _signal(process, kill=False)
+        _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+        for process in alive:
+            _signal(process, kill=True)
+        psutil.wait_procs(alive, timeout=5)
+    return count
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(port: int, setting: str) -> None:
+    """Raise PortInUseError naming port, holder where visible, and the setting that moves it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return
+        except PermissionError as error:
+            raise PortInUseError(f"port {port} needs root: set {setting}") from error
+        except OSError as error:
+            raise PortInUseError(
+                f"port {port} is in use{_holder(port)}: free it, or set {setting}"
+            ) from error
+
+
+def _holder(port: int) -> str:
+    try:
+        listeners = [
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        ]
+        names = [f"{psutil.Process(pid).name()} (pid {pid})" for pid in listeners if pid]
+    except psutil.Error:
+        return ""  # other users' sockets may not be looked at; the port is taken all the same
+    return f" by {names[0]}" if names else ""

@@ -1,0 +1,143 @@
+"""Talking to the supervisor: circus, over a UNIX socket in the home."""
+
+import fcntl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from deploy.home import Home
+
+_LOG_BYTES = 10 << 20
+
+
+class SupervisorError(RuntimeError):
+    """The supervisor does not run, or refused a command."""
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process to keep alive. `name` is the watcher's; `log` names its file below logs/."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    grace_seconds: float = 10.0
+    log: str = ""
+
+    def watcher(self, home: Home, working_directory: str) -> dict[str, Any]:
+        """circus' options: output to a rotated file, the arbiter's environment plus our own."""
+        stream = {
+            "class": "FileStream",
+            "filename": str(home.logs / f"{self.log or self.name}.log"),
+            "max_bytes": _LOG_BYTES,
+            "backup_count": 2,
+        }
+        return {
+            "copy_env": True,
+            "env": dict(self.environment),
+            "working_dir": working_directory,
+            "stdout_stream": stream,
+            "stderr_stream": stream,
+            "graceful_timeout": self.grace_seconds,
+            # The children of a part are that part's own business; leftovers are swept.
+            "stop_children": False,
+        }
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One watcher's process tree: resident bytes, CPU seconds, start as seconds since 1970."""
+
+    name: str
+    pid: int | None
+    started_at: float | None
+    memory_bytes: int
+    cpu_seconds: float
+
+
+class Supervisor:
+    """A client of the running supervisor of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def running(self) -> bool:
+        """Whether a supervisor holds the home's lock."""
+        try:
+            with (self._home.run / "supervisor.lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+
+    def _call(self, command: str, timeout: float = 10.0, **properties: Any) -> dict[str, Any]:
+        from circus.client import CircusClient
+        from circus.exc import CallError
+
+        client = CircusClient(endpoint=endpoint(self._home), timeout=timeout)
+        try:
+            answer: dict[str, Any] = client.call({"command": command, "properties": properties})
+        except CallError as error:
+            raise SupervisorError(
+                f"the supervisor does not answer ({error}): is the platform up? `slipway up`"
+            ) from error
+        finally:
+            client.stop()
+        if answer.get("status") == "error":
+            raise SupervisorError(f"the supervisor refused {command}: {answer.get('reason')}")
+        return answer
+
+    def names(self) -> list[str]:
+        """The watchers."""
+        return [str(name) for name in self._call("list")["watchers"]]
+
+    def add(self, process: ProcessSpec, working_directory: str) -> None:
+        """Start a process and keep it alive."""
+        self._call(
+            "add",
+            name=process.name,
+            cmd=process.command[0],
+            args=process.command[1:],
+            options=process.watcher(self._home, working_directory),
+            start=True,
+        )
+
+    def remove(self, name: str, timeout: float) -> None:
+        """Stop a process (SIGTERM, after its grace SIGKILL) and forget it."""
+        self._call("rm", timeout=timeout, name=name, waiting=True)
+
+    def restart(self, name: str) -> None:
+        """Stop and start one process."""
+        self._call("restart", timeout=30.0, name=name, waiting=True)
+
+    def quit(self) -> None:
+        """Stop everything and end the supervisor; returns when that has begun."""
+        self._call("quit", waiting=False)
+
+    def status(self) -> list[ProcessStatus]:
+        """What runs, with the memory of the whole tree of each."""
+        return [_status(name, self._call("list", name=name)["pids"]) for name in self.names()]
+
+
+def _status(name: str, pids: list[int]) -> ProcessStatus:
+    memory, cpu, started = 0, 0.0, None
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            started = root.create_time()
+            for process in (root, *root.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    cpu += times.user + times.system
+                    memory += process.memory_info().rss
+    return ProcessStatus(name, pids[0] if pids else None, started, memory, cpu)
+
+
+def endpoint(home: Home) -> str:
+    """circus' command socket."""
+    return f"ipc://{home.run / 'supervisor.sock'}"
