@@ -14,11 +14,12 @@ from serving_config.schema import Configuration
 _DAGSTER_YAML = """\
 telemetry: {enabled: false}
 concurrency:
+  runs: {max_concurrent_runs: 4}
   pools: {default_limit: 1, granularity: op}
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
-  config: {max_concurrent_runs: 4, dequeue_interval_seconds: 1}
+  config: {dequeue_interval_seconds: 1}
 # A run whose process died starts once more; a step that failed does not.
 run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
 run_monitoring: {enabled: true, start_timeout_seconds: 180}

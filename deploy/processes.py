@@ -83,7 +83,7 @@ def _holder(port: int) -> str:
         listeners = [
             connection.pid
             for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,)
         ]
         names = [f"{psutil.Process(pid).name()} (pid {pid})" for pid in listeners if pid]
     except psutil.Error:

@@ -1,0 +1,64 @@
+# Every target sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status test check bench lock schemas clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PLATFORM := .venv/.platform
+DEV := .venv/.dev
+SLIPWAY := $(BIN)/slipway
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Slipway needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+
+$(PLATFORM): requirements/platform.lock pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/platform.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(DEV): requirements/dev.lock $(PLATFORM)
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	@touch $@
+
+demo: $(PLATFORM) ## everything once: start, train two models, watch them reach production, ask them
+	@$(SLIPWAY) demo
+
+up: $(PLATFORM) ## start the platform in the background
+	@$(SLIPWAY) up --detach
+
+down: $(PLATFORM) ## stop the platform and every model server
+	@$(SLIPWAY) down
+
+status: $(PLATFORM) ## what runs, where, since when, and what is live
+	@$(SLIPWAY) status
+
+test: $(DEV) check ## linters, types, import rule and all tests
+	@$(BIN)/python -m pytest
+
+check: $(DEV) ## linters, types and the import rule alone
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(DEV) ## measure times and memory; writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.platform
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+lock: | $(BIN)/uv ## resolve the lock files anew
+	$(LOCK) pyproject.toml --extra boost --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --constraints requirements/dev.lock -o requirements/platform.lock
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serving'], sep='\n')" \
+	  | $(LOCK) - --constraints requirements/dev.lock -o requirements/serving.lock
+
+schemas: $(PLATFORM) ## write serving_config/schemas anew
+	@$(BIN)/python -m serving_config.load
+
+clean: ## stop the platform, remove its state and the environment
+	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down; fi
+	rm -rf .slipway .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,87 @@
+"""Predictions as JSON. Floats are exact: float32 is widened to float64 and written with the
+fewest digits that read back as the same number, so a client gets the very bits of the model."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bentos.model_server.contract import Contract
+from bentos.model_server.problems import no_finite_answer
+from bentos.model_server.session import Predictions
+
+
+class ModelName(msgspec.Struct, frozen=True):
+    """Which model answered. version: the number as a string."""
+
+    name: str
+    version: str
+    variant: str
+
+
+class One(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer of `/predict`. probabilities: by label; absent for a regression."""
+
+    prediction: Any
+    model: ModelName
+    request_id: str
+    probabilities: dict[str, float] | None = None
+
+
+class Many(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer of `/predict/batch`, in the order of the rows."""
+
+    predictions: list[Any]
+    model: ModelName
+    request_id: str
+    probabilities: list[dict[str, float]] | None = None
+
+
+def version_header(contract: Contract) -> str:
+    """`X-Model-Version`: `3`, or `3-int8` for a variant other than fp32."""
+    variant = "" if contract.variant == "fp32" else f"-{contract.variant}"
+    return f"{contract.version}{variant}"
+
+
+def label_key(label: str | int | float | bool) -> str:
+    """A class label as the key of a JSON object, spelled as JSON spells it."""
+    return label if isinstance(label, str) else msgspec.json.encode(label).decode()
+
+
+def require_finite(predictions: Predictions, *, batch: bool) -> None:
+    """A 422 Problem naming the first row whose answer is NaN or infinite: JSON has neither."""
+    finite = np.ones(len(predictions), dtype=bool)
+    if predictions.probabilities is not None:
+        finite &= np.isfinite(predictions.probabilities).all(axis=1)
+    if isinstance(predictions.labels[0], float):
+        finite &= np.isfinite(predictions.labels)
+    if not finite.all():
+        raise no_finite_answer(int(np.argmin(finite)) if batch else None)
+
+
+class Answers:
+    """Encodes predictions of one contract."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._model = ModelName(contract.model, str(contract.version), contract.variant)
+        self._keys = [label_key(label) for label in contract.outputs.labels]
+
+    def _by_label(self, predictions: Predictions) -> list[dict[str, float]] | None:
+        if predictions.probabilities is None:
+            return None
+        rows = predictions.probabilities.astype(np.float64).tolist()
+        return [dict(zip(self._keys, row, strict=True)) for row in rows]
+
+    def one(self, predictions: Predictions, request_id: str) -> bytes:
+        """The answer to one row; a 422 Problem where it is not a number."""
+        require_finite(predictions, batch=False)
+        by_label = self._by_label(predictions)
+        probabilities = None if by_label is None else by_label[0]
+        answer = One(predictions.labels[0], self._model, request_id, probabilities)
+        return msgspec.json.encode(answer)
+
+    def many(self, predictions: Predictions, request_id: str) -> bytes:
+        """The answer to a batch; a 422 Problem where one row's is not a number."""
+        require_finite(predictions, batch=True)
+        probabilities = self._by_label(predictions)
+        return msgspec.json.encode(Many(predictions.labels, self._model, request_id, probabilities))

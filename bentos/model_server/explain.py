@@ -1,0 +1,134 @@
+"""Why a request was refused: read again, slowly, into a list of fields, rows and complaints.
+
+Never decides what is accepted (the codec does, with msgspec); it only finds duplicate keys and
+the words for a refusal.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bentos.model_server.fields import Field, shown
+from bentos.model_server.problems import MAX_ERRORS, FieldError, clean, malformed
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which keys came twice."""
+
+    duplicates: tuple[str, ...] = ()
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
+    result = _Object(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        result.duplicates = tuple(sorted({name for name in names if names.count(name) > 1}))
+    return result
+
+
+def _integer(digits: str) -> int | float:
+    # Python refuses to parse 4,300 digits; nothing here is larger than float64's 309 anyway.
+    return int(digits) if len(digits) <= 300 else float(digits)
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value, with NaN and Infinity let through to be named; a 400 Problem if malformed."""
+    if not body.strip():
+        raise malformed("the request has no body; send a JSON object")
+    try:
+        text = body.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_pairs, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise malformed(f"the body is not UTF-8: byte {error.start} is wrong") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise malformed(f"the body is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise malformed("the body is nested too deeply") from None
+
+
+def _duplicates(value: object, row: int | None = None) -> list[FieldError]:
+    names = value.duplicates if isinstance(value, _Object) else ()
+    return [FieldError(clean(name, 80), "stands twice in the request", row) for name in names]
+
+
+def _named(fields: Sequence[Field], value: _Object, row: int | None) -> list[FieldError]:
+    errors = _duplicates(value, row)
+    known = {field.name for field in fields}
+    for field in fields:
+        if field.name not in value:
+            if field.required:
+                errors.append(
+                    FieldError(field.name, f"is missing; expected {field.expected()}", row)
+                )
+        elif message := field.complaint(value[field.name]):
+            errors.append(FieldError(field.name, message, row))
+    takes = ", ".join(field.name for field in fields[:20]) + (", …" if len(fields) > 20 else "")
+    errors += [
+        FieldError(clean(name, 80), f"is not an input of this model, which takes {takes}", row)
+        for name in value
+        if name not in known
+    ]
+    return errors
+
+
+def _positional(fields: Sequence[Field], value: list[Any], row: int | None) -> list[FieldError]:
+    if len(value) != len(fields):
+        message = f"expected {len(fields)} values in the contract's order, got {len(value)}"
+        return [FieldError("instances", message, row)]
+    pairs = zip(fields, value, strict=True)
+    found = ((field.name, field.complaint(item)) for field, item in pairs)
+    return [FieldError(name, message, row) for name, message in found if message]
+
+
+def one(fields: Sequence[Field], document: Any, *, unwrapped: bool) -> list[FieldError]:
+    """What is wrong with the document of `/predict`. unwrapped: inputs may stand at the top."""
+    if not isinstance(document, _Object):
+        return [FieldError("", f"expected an object with features, got {shown(document)}")]
+    if "features" not in document:
+        if unwrapped and any(field.name in document for field in fields):
+            return _named(fields, document, None)
+        return [FieldError("features", "is missing; expected an object of the model's inputs")]
+    errors = _duplicates(document) + _strangers(document, "features")
+    features = document["features"]
+    if isinstance(features, _Object):
+        return errors + _named(fields, features, None)
+    return [*errors, FieldError("features", f"expected an object, got {shown(features)}")]
+
+
+def _strangers(document: _Object, known: str) -> list[FieldError]:
+    return [
+        FieldError(clean(name, 80), f"is unknown; a request has {known} alone")
+        for name in document
+        if name != known
+    ]
+
+
+def many(fields: Sequence[Field], document: Any) -> list[FieldError]:
+    """What is wrong with the document of `/predict/batch`; ends after MAX_ERRORS."""
+    if not isinstance(document, _Object):
+        return [FieldError("", f"expected an object with instances, got {shown(document)}")]
+    errors = _duplicates(document) + _strangers(document, "instances")
+    instances = document.get("instances")
+    if "instances" not in document:
+        return [*errors, FieldError("instances", "is missing; expected an array of rows")]
+    if not isinstance(instances, list):
+        return [*errors, FieldError("instances", f"expected an array, got {shown(instances)}")]
+    if not instances:
+        return [*errors, FieldError("instances", "is empty; expected at least one row")]
+    for index, row in enumerate(instances):
+        errors += _row(fields, row, index, positional=isinstance(instances[0], list))
+        if len(errors) > MAX_ERRORS:
+            break
+    return errors
+
+
+def _row(fields: Sequence[Field], row: object, index: int, *, positional: bool) -> list[FieldError]:
+    if isinstance(row, _Object) and not positional:
+        return _named(fields, row, index)
+    if isinstance(row, list) and positional:
+        return _positional(fields, row, index)
+    if isinstance(row, _Object | list):
+        return [FieldError("instances", "mixes objects and arrays; use one of them", index)]
+    message = f"expected an object or an array of values, got {shown(row)}"
+    return [FieldError("instances", message, index)]

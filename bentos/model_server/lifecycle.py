@@ -1,0 +1,146 @@
+"""From a folder to a model that answers: load, verify, warm up, serve, drain.
+
+A server whose model cannot be served stays up and says so: /health 200, /ready and /predict 503
+with the reason, one line in the log. Were it to exit, BentoML's master would start it again and
+again, and whoever waits for it would learn nothing.
+"""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bentos.model_server import process
+from bentos.model_server.answers import Answers, version_header
+from bentos.model_server.bundle import BundleError, ModelFolder, read_model_folder
+from bentos.model_server.certificate import CertificateError
+from bentos.model_server.codec import Codec, Row
+from bentos.model_server.contract import ContractError
+from bentos.model_server.golden import reproduce
+from bentos.model_server.metrics import Metrics
+from bentos.model_server.problems import Problem, unavailable
+from bentos.model_server.session import ModelLoadError, ModelSession, Predictions
+
+logger = logging.getLogger("slipway.model_server")
+REFUSALS = (BundleError, CertificateError, ContractError, ModelLoadError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. bento: the tag being served, or `unpacked`.
+
+    threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
+    listening; metrics_folder: see Metrics.
+    """
+
+    model_folder: Path
+    bento: str = "unpacked"
+    threads: int = 1
+    drain_seconds: float = 0.5
+    metrics_folder: str | None = None
+
+
+class LoadedModel:
+    """A model that reproduced its golden rows, with all that answers requests for it."""
+
+    def __init__(self, folder: ModelFolder, session: ModelSession) -> None:
+        self.contract = folder.contract
+        self.certificate = folder.certificate
+        self.limits = folder.limits
+        self.codec = Codec(folder.contract, folder.limits.max_rows)
+        self.answers = Answers(folder.contract)
+        self._session = session
+        # One thread: the event loop goes on reading while a batch is computed.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    async def infer(self, rows: Sequence[Row]) -> Predictions:
+        """Score validated rows; at least one."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._session.predict, rows)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def load_model(folder: ModelFolder, threads: int) -> LoadedModel:
+    """Load and verify; raises one of REFUSALS with the reason."""
+    contract, certificate = folder.contract, folder.certificate
+    certificate.require_parity(contract.onnx_sha256)
+    session = ModelSession.load(folder.onnx, contract, threads)
+    reproduce(session, contract, certificate)
+    return LoadedModel(folder, session)
+
+
+class Lifecycle:
+    """Where this worker stands. `model` is set once it is ready."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.model: LoadedModel | None = None
+        self.version_header: str | None = None
+        self.refusal: str | None = None
+        self.draining = False
+        self._loading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to load and return at once, so that /health answers meanwhile."""
+        process.drain_on_sigterm(self.drain, self.settings.drain_seconds)
+        self._loading = asyncio.create_task(self._load())
+
+    async def stop(self) -> None:
+        """At shutdown, when no request is left."""
+        if self._loading is not None:
+            self._loading.cancel()
+        if self.model is not None:
+            self.model.close()
+
+    def drain(self) -> None:
+        """Answer what still comes, but tell load balancers to send no more."""
+        self.draining = True
+
+    async def loaded(self) -> None:
+        """Wait until the model is ready or refused."""
+        if self._loading is not None:
+            await self._loading
+
+    async def _load(self) -> None:
+        try:
+            folder = await asyncio.to_thread(read_model_folder, self.settings.model_folder)
+            self.version_header = version_header(folder.contract)
+            model = await asyncio.to_thread(load_model, folder, self.settings.threads)
+        except REFUSALS as error:
+            self.refusal = str(error)
+            logger.error("The model is refused and will not be served: %s", error)
+            return
+        except Exception:
+            self.refusal = "an unexpected error while loading; see the server's log"
+            logger.exception("The model cannot be loaded")
+            return
+        self.metrics.describe(model.contract, self.settings.bento)
+        # BentoML's imports are a large heap; without this each full collection walks over it.
+        gc.collect()
+        gc.freeze()
+        self.model = model
+
+    def not_ready(self) -> Problem | None:
+        """Why no request should be sent here, as a 503 Problem."""
+        if self.refusal is not None:
+            return unavailable("model-refused", self.refusal)
+        if self.model is None:
+            return unavailable("model-loading", "the model is being loaded", retry_after=1)
+        if self.draining:
+            return unavailable("draining", "this server is shutting down", retry_after=1)
+        return None
+
+    def require_model(self) -> LoadedModel:
+        """The model, also while draining; a 503 Problem where there is none."""
+        if self.model is None:
+            problem = self.not_ready()
+            assert problem is not None  # noqa: S101 - no model means not ready
+            raise problem
+        return self.model

@@ -1,0 +1,38 @@
+"""`/predict` and `/predict/batch`: a body becomes rows, rows become an answer."""
+
+from bentos.model_server.asgi import Request, Response, Route
+from bentos.model_server.lifecycle import Lifecycle
+
+
+class PredictRoutes:
+    """Reading one way: request, codec, inference, answer."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    def routes(self) -> list[Route]:
+        """The routes of this file."""
+        return [
+            Route("/predict", {"POST": self.one}),
+            Route("/predict/batch", {"POST": self.many}),
+        ]
+
+    async def one(self, request: Request) -> Response:
+        """One row in, one prediction out."""
+        model = self._lifecycle.require_model()
+        request.require_json()
+        row = model.codec.decode_one(await request.body(model.limits.max_body_bytes))
+        predictions = await model.infer([row])
+        answer = model.answers.one(predictions, request.id)
+        self._lifecycle.metrics.predicted(predictions)
+        return Response(answer)
+
+    async def many(self, request: Request) -> Response:
+        """Several rows in, as many predictions out, in the same order."""
+        model = self._lifecycle.require_model()
+        request.require_json()
+        rows = model.codec.decode_batch(await request.body(model.limits.max_body_bytes))
+        predictions = await model.infer(rows)
+        answer = model.answers.many(predictions, request.id)
+        self._lifecycle.metrics.predicted(predictions)
+        return Response(answer)

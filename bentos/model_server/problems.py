@@ -1,0 +1,172 @@
+"""Errors as RFC 9457 `application/problem+json`: what went wrong, where, and what was expected."""
+
+from http import HTTPStatus
+
+import msgspec
+
+CONTENT_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+
+
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One refused value. field: its name in the request; row: its index in `instances`."""
+
+    field: str
+    message: str
+    row: int | None = None
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an answer that is an error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    instance: str | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+class Problem(Exception):  # noqa: N818 - the term of RFC 9457
+    """An answer that is an error. kind: the last part of `type`, stable for clients to match."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        kind: str,
+        detail: str,
+        *,
+        title: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.title = title or status.phrase
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+    def encode(self, request_id: str, instance: str) -> bytes:
+        """The JSON document. instance: the path of the request."""
+        document = Document(
+            type=f"urn:slipway:problem:{self.kind}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            request_id=request_id,
+            instance=clean(instance, 200),
+            errors=self.errors,
+        )
+        return msgspec.json.encode(document)
+
+
+def clean(text: str, length: int) -> str:
+    """A client's text, short and without the lone surrogates that UTF-8 cannot write."""
+    cut = text if len(text) <= length else text[:length] + "…"
+    return cut.encode("utf-8", "replace").decode()
+
+
+def malformed(detail: str) -> Problem:
+    """400: not JSON at all."""
+    return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail, title="Malformed JSON")
+
+
+def not_found(path: str) -> Problem:
+    """404, naming where the routes are listed."""
+    return Problem(
+        HTTPStatus.NOT_FOUND,
+        "not-found",
+        f"there is no route {clean(path, 200)}; see /openapi.json",
+    )
+
+
+def method_not_allowed(method: str, path: str, allowed: str) -> Problem:
+    """405 with `Allow`."""
+    return Problem(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        f"{path} takes {allowed}, not {method}",
+        headers=(("allow", allowed),),
+    )
+
+
+def timeout(seconds: float) -> Problem:
+    """408: the body did not arrive in time."""
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "request-timeout",
+        f"the request's body did not arrive within {seconds:g} s",
+        headers=(("connection", "close"),),
+    )
+
+
+def body_too_large(limit: int, *, close: bool) -> Problem:
+    """413. close: the length is unknown, so the connection cannot be used again."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body-too-large",
+        f"the request's body is larger than {limit} bytes",
+        title="Content Too Large",
+        headers=(("connection", "close"),) if close else (),
+    )
+
+
+def too_many_rows(rows: int, limit: int) -> Problem:
+    """413: a limit of this server, not of the contract."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-many-rows",
+        f"instances has {rows} rows; this server takes at most {limit} in one request",
+        title="Content Too Large",
+    )
+
+
+def unsupported_media_type(detail: str) -> Problem:
+    """415."""
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        detail,
+        headers=(("accept", "application/json"),),
+    )
+
+
+def invalid(errors: list[FieldError]) -> Problem:
+    """422: the contract refuses the request; at most MAX_ERRORS are listed."""
+    shown = tuple(errors[:MAX_ERRORS])
+    first = shown[0]
+    place = first.field if first.row is None else f"row {first.row}, {first.field}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-input",
+        f"{place}: {first.message}{more}",
+        title="The contract refuses this input",
+        errors=shown,
+    )
+
+
+def no_finite_answer(row: int | None) -> Problem:
+    """422: the values overflow inside the model, so that its answer is not a number."""
+    message = "the model's answer is not a finite number; the values are too extreme for it"
+    return invalid(
+        [FieldError(field="features" if row is None else "instances", message=message, row=row)]
+    )
+
+
+def unavailable(kind: str, detail: str, retry_after: int | None = None) -> Problem:
+    """503. retry_after: seconds, where trying again can help."""
+    headers = () if retry_after is None else (("retry-after", str(retry_after)),)
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail, headers=headers)
+
+
+def internal_error() -> Problem:
+    """500: what happened is in the server's log under the request id, never in the answer."""
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal-error",
+        "an unexpected error; the server's log has it under this request_id",
+    )

@@ -1,0 +1,65 @@
+"""What a worker process does about its parent and about SIGTERM.
+
+BentoML's master is circus; its workers lead sessions of their own, so they outlive a master that
+was killed and go on serving its port, unless the kernel is told otherwise.
+"""
+
+import asyncio
+import atexit
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+MASTER_PID = "SLIPWAY_MASTER_PID"
+METRICS_FOLDER = "SLIPWAY_METRICS_DIR"
+logger = logging.getLogger("slipway.model_server")
+
+
+def prepare_master(workers: int) -> None:
+    """In the master, before it starts workers: tell them its pid and where they share metrics."""
+    os.environ[MASTER_PID] = str(os.getpid())
+    os.environ.pop(METRICS_FOLDER, None)
+    if workers > 1:
+        folder = tempfile.mkdtemp(prefix="slipway-metrics-")
+        os.environ[METRICS_FOLDER] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def die_with_master() -> None:
+    """In a worker: be killed when the master dies, even by SIGKILL. Linux only."""
+    master = os.environ.get(MASTER_PID)
+    if master is None or not sys.platform.startswith("linux"):
+        return
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        logger.warning("prctl(PR_SET_PDEATHSIG) failed: %s", os.strerror(ctypes.get_errno()))
+    # It may have died before the call above; then nobody will send the signal any more.
+    if os.getppid() != int(master):
+        os._exit(1)
+
+
+def drain_on_sigterm(drain: Callable[[], None], seconds: float) -> None:
+    """On SIGTERM call `drain`, and only `seconds` later let uvicorn stop listening.
+
+    A load balancer needs that time to see /ready fail; until then requests are answered. Does
+    nothing where there is no event loop's handler to delay (in a test's thread).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    stop = signal.getsignal(signal.SIGTERM)
+    if not callable(stop):
+        return
+    loop = asyncio.get_running_loop()
+
+    def later(number: int, frame: FrameType | None) -> None:
+        drain()
+        loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
+
+    signal.signal(signal.SIGTERM, later)

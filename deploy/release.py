@@ -1,0 +1,72 @@
+"""A release: a verified Bento, named by its digest, that may be deployed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bentos.model_server.bundle import Bundle, BundleError, read_bundle
+
+from bentos.model_server.certificate import Certificate, CertificateError
+from bentos.model_server.contract import ContractError
+from deploy.ledger import Live
+
+# The first environment proves a version over HTTP; every other one demands that proof.
+PROVING_ENVIRONMENT = "staging"
+
+
+class ReleaseError(RuntimeError):
+    """A Bento that must not be deployed."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """tag: the Bento's; certificate: the version's latest, which may know more than the Bento's."""
+
+    tag: str
+    bundle: Bundle
+    certificate: Certificate
+
+    @classmethod
+    def load(
+        cls, tag: str, bentoml_home: Path, certificate: Certificate | None = None
+    ) -> "Release":
+        """Read the Bento back from the store and hold it against its own digests.
+
+        Raises ReleaseError where it is missing, incomplete or was changed.
+        """
+        name, _, version = tag.partition(":")
+        path = bentoml_home / "bentos" / name / version
+        try:
+            bundle = read_bundle(path)
+        except (BundleError, CertificateError, ContractError) as error:
+            raise ReleaseError(f"Bento {tag} must not be deployed: {error}") from error
+        if not tag.endswith(bundle.digest[:12]):
+            raise ReleaseError(
+                f"Bento {tag} must not be deployed: its files have digest {bundle.digest[:12]}; "
+                "they were changed after the build; materialize the bento asset again"
+            )
+        return cls(tag, bundle, certificate or bundle.certificate)
+
+    def require_certificate(self, environment: str) -> None:
+        """Raise CertificateError unless this very ONNX digest was proved as far as needed."""
+        if environment == PROVING_ENVIRONMENT:
+            self.certificate.require_parity(self.bundle.onnx_sha256)
+        else:
+            self.certificate.require(self.bundle.onnx_sha256)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.bundle.contract.model
+
+    def live(self, weight: int = 100) -> Live:
+        """This release as an entry of the ledger's state."""
+        contract = self.bundle.contract
+        return Live(
+            version=contract.version,
+            variant=contract.variant,
+            onnx_sha256=self.bundle.onnx_sha256,
+            bento=self.tag,
+            bento_digest=self.bundle.digest,
+            certificate_sha256=self.certificate.digest(),
+            weight=weight,
+        )

@@ -1,0 +1,99 @@
+"""The supervisor: one process that starts the platform's parts and keeps them alive (circus).
+
+`python -m deploy.supervisor` runs it in the foreground; `slipway up` starts that detached. It
+takes its settings from SLIPWAY_HOME and SLIPWAY_CONFIG.
+"""
+
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.gateway.envoy import write_clusters, write_routes
+from deploy.gateway.routes import cluster_name
+from deploy.home import Home
+from deploy.ledger import Ledger
+from deploy.platform import LocalPlatform
+from deploy.processes import end_all, free_port
+from deploy.release import Release, ReleaseError
+from deploy.supervision import ProcessSpec, endpoint
+from deploy.targets.local import routing, server_ports, server_process
+from serving_config.load import load
+
+logger = logging.getLogger("slipway.supervisor")
+
+
+@contextmanager
+def only_one(home: Home) -> Iterator[None]:
+    """Held for the supervisor's life; SystemExit where another one runs."""
+    with (home.run / "supervisor.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"a supervisor is running already in {home.root}")
+        yield
+
+
+def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
+    """One process for each live Bento that is still what was released; the rest is left out."""
+    specs = []
+    for (environment, model), state in sorted(ledger.states().items()):
+        settings = platform.configuration.environments.get(environment)
+        for live in state.live if settings else ():
+            name = cluster_name(environment, model, live)
+            try:
+                release = Release.load(live.bento, platform.home.bentoml)
+                if release.bundle.digest != live.bento_digest:
+                    raise ReleaseError(f"Bento {live.bento} is not the one that was released")
+            except ReleaseError as error:
+                logger.error("%s is not started: %s", name, error)
+                continue
+            assert settings is not None  # noqa: S101
+            specs.append(server_process(name, free_port(), live.bento, settings))
+    return specs
+
+
+def run(platform: LocalPlatform) -> None:
+    """Until told to quit. Whatever an earlier crash left behind is ended first."""
+    from circus.arbiter import Arbiter
+    from circus.watcher import Watcher
+
+    home = platform.home
+    ledger = Ledger(home.ledger_url)
+    servers = live_servers(platform, ledger)
+    platform.write_files()
+    write_clusters(home, server_ports([spec.name for spec in servers]))
+    write_routes(home, routing(platform.configuration, ledger))
+    ledger.close()
+    watchers = [
+        Watcher(
+            spec.name,
+            spec.command[0],
+            args=spec.command[1:],
+            **spec.watcher(home, platform.working_directory),
+        )
+        for spec in [*platform.processes(), *servers]
+    ]
+    events = f"ipc://{home.run / 'supervisor-events.sock'}"
+    Arbiter(watchers, endpoint(home), events, check_delay=0.5).start()
+
+
+def main() -> None:
+    """The process's entry."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    home = Home(Path(os.environ["SLIPWAY_HOME"]))
+    folder = Path(os.environ["SLIPWAY_CONFIG"])
+    platform = LocalPlatform(home, load(folder), folder)
+    with only_one(home):
+        end_all(home.root)
+        platform.require_ports()
+        os.environ.update(platform.environment())
+
+        run(platform)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where model servers run: one interface, one module for each kind of place."""

@@ -1,0 +1,148 @@
+"""The local target: `bentoml serve` under the supervisor, behind the Envoy of the platform."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.gateway.envoy import (
+    GatewayAdmin,
+    exclusive,
+    write_clusters,
+    write_routes,
+)
+from deploy.gateway.routes import Routing, cluster_name
+from deploy.home import Home
+from deploy.ledger import Ledger
+from deploy.processes import free_port
+from deploy.release import Release
+from deploy.supervision import ProcessSpec, Supervisor
+from deploy.targets.base import TargetError
+from serving_config.schema import Configuration, Environment
+
+_POLL_SECONDS = 0.05
+
+
+def server_process(name: str, port: int, tag: str, environment: Environment) -> ProcessSpec:
+    """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`."""
+    scripts = Path(sys.executable).parent
+    command = [str(scripts / "bentoml"), "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
+    variables = {
+        "SLIPWAY_WORKERS": str(environment.workers),
+        "SLIPWAY_THREADS": str(environment.threads),
+    }
+    grace = environment.drain_timeout_seconds
+    return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
+
+
+def server_ports(watchers: list[str]) -> dict[str, int]:
+    """The model servers among the watchers: name → port."""
+    pairs = (watcher.rsplit("@", 1) for watcher in watchers if "@" in watcher)
+    return {name: int(port) for name, port in pairs}
+
+
+def routing(configuration: Configuration, ledger: Ledger) -> Routing:
+    """What the routes depend on, as it is now."""
+    platform = configuration.platform
+    states = tuple(
+        state
+        for (environment, model), state in sorted(ledger.states().items())
+        if environment in configuration.environments and model in configuration.models
+    )
+    return Routing(
+        environments=tuple(sorted(configuration.environments)),
+        default_environment=platform.default_environment,
+        models=tuple(sorted(configuration.models)),
+        default_model=platform.default_model,
+        states=states,
+    )
+
+
+@dataclass(frozen=True)
+class LocalTarget:
+    """See `deploy.targets.base.Target`."""
+
+    home: Home
+    configuration: Configuration
+    ledger: Ledger
+    working_directory: str
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(self.home)
+
+    def servers(self) -> dict[str, int]:
+        """Name → port."""
+        return server_ports(self._supervisor.names())
+
+    def start(self, release: Release, environment: str) -> str:
+        """Start a server on a free port, or find it started."""
+        name = cluster_name(environment, release.model, release.live())
+        if name not in self.servers():
+            settings = self.configuration.environments[environment]
+            process = server_process(name, free_port(), release.tag, settings)
+            self._supervisor.add(process, self.working_directory)
+        return name
+
+    def wait_ready(self, name: str, release: Release, environment: str) -> None:
+        """Until `/ready` is 200 and `/model/info` names the release's digest."""
+        seconds = self.configuration.environments[environment].ready_timeout_seconds
+        deadline = time.monotonic() + seconds
+        url = f"http://127.0.0.1:{self.servers()[name]}"
+        last = "it does not answer"
+        while time.monotonic() < deadline:
+            try:
+                answer = httpx.get(f"{url}/ready", timeout=2)
+                if answer.status_code == httpx.codes.OK:
+                    _require_digest(httpx.get(f"{url}/model/info", timeout=2).json(), release)
+                    return
+                last = f"/ready answers {answer.status_code}: {answer.text[:300]}"
+            except httpx.HTTPError:
+                time.sleep(_POLL_SECONDS)
+                continue
+            time.sleep(_POLL_SECONDS)
+        raise TargetError(
+            f"{release.tag} was not ready in {environment} within {seconds:g} s: {last}; "
+            f"{_last_line(self.home.logs / f'{name}.log')}"
+        )
+
+    def route(self) -> None:
+        """Clusters first, then routes, each until Envoy reports it in force."""
+        admin = GatewayAdmin(self.home)
+        with exclusive(self.home):
+            admin.wait_for("cds", write_clusters(self.home, self.servers()))
+            admin.wait_for("rds", write_routes(self.home, routing(self.configuration, self.ledger)))
+
+    def drain(self, name: str, environment: str) -> None:
+        """Until Envoy has no request in flight to it, or the environment's drain time-out."""
+        admin = GatewayAdmin(self.home)
+        seconds = self.configuration.environments[environment].drain_timeout_seconds
+        deadline = time.monotonic() + seconds
+        while admin.active_requests(name) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, name: str) -> None:
+        """Stop and forget a server."""
+        port = self.servers().get(name)
+        if port is not None:
+            self._supervisor.remove(f"{name}@{port}", timeout=60)
+
+
+def _require_digest(info: Any, release: Release) -> None:
+    digest = info.get("contract", {}).get("onnx_sha256") if isinstance(info, dict) else None
+    if digest != release.bundle.onnx_sha256:
+        raise TargetError(
+            f"the server started for {release.tag} serves ONNX digest {digest}, "
+            f"not {release.bundle.onnx_sha256}"
+        )
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return f"no log at {log}"
+    return f"last line of {log.name}: {lines[-1][:300]}" if lines else f"{log.name} is empty"

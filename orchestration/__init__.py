@@ -1,0 +1,1 @@
+"""Dagster: the lifecycle's assets, checks and sensors, the pure functions they call, the CLI."""

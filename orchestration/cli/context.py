@@ -1,0 +1,47 @@
+"""Which checkout, which home: what every command starts from."""
+
+import os
+from pathlib import Path
+
+from deploy.home import find_home
+from deploy.platform import LocalPlatform
+from serving_config.load import load
+from serving_config.schema import Model
+
+
+class CheckoutError(RuntimeError):
+    """The command was called outside of a checkout."""
+
+
+class UnknownModelError(ValueError):
+    """No settings name this model."""
+
+
+def find_config_folder(start: Path) -> Path:
+    """SLIPWAY_CONFIG, or serving_config/ in `start` or a folder above it."""
+    if configured := os.environ.get("SLIPWAY_CONFIG"):
+        return Path(configured).absolute()
+    for folder in (start, *start.parents):
+        if (folder / "serving_config" / "platform.yaml").is_file():
+            return folder / "serving_config"
+    raise CheckoutError(
+        f"{start} is not in a Slipway checkout (no serving_config/platform.yaml here or above): "
+        "go to one, or set SLIPWAY_CONFIG"
+    )
+
+
+def local_platform() -> LocalPlatform:
+    """The platform of the checkout one stands in; nothing is created or started."""
+    folder = find_config_folder(Path.cwd())
+    return LocalPlatform(find_home(folder.parent), load(folder), folder)
+
+
+def configured_model(platform: LocalPlatform, name: str) -> Model:
+    """A model's settings; UnknownModelError lists those there are."""
+    models = platform.configuration.models
+    if name not in models:
+        raise UnknownModelError(
+            f"no model {name!r} in {platform.config_folder / 'models'}; "
+            f"models: {', '.join(sorted(models)) or 'none'}"
+        )
+    return models[name]

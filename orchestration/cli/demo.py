@@ -1,0 +1,139 @@
+"""`slipway demo`: the whole way, from nothing to predictions from production."""
+
+import json
+import time
+from typing import Any
+
+import click
+import httpx
+from rich.live import Live as LiveView
+from rich.table import Table
+
+from deploy.platform import LocalPlatform
+from orchestration.cli.context import local_platform
+from orchestration.cli.follow import render, require_success
+from orchestration.cli.models import live_version
+from orchestration.cli.output import console, step
+from orchestration.cli.platform import addresses, dagster_url, gateway_url, start
+from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus
+from serving_config.schema import Model
+
+_TIMEOUT_SECONDS = 300
+_POLL_SECONDS = 0.5
+
+REQUESTS: dict[str, list[dict[str, Any]]] = {
+    "iris": [
+        {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2},
+        {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3},
+    ],
+    "spam-detector": [
+        {"email_content": "CONGRATULATIONS!!! You have WON 1,000,000 EUR. Claim your prize now"},
+        {"email_content": "Könnten wir das Treffen auf Donnerstag um 10 Uhr verschieben?"},
+    ],
+}
+
+
+class DemoError(RuntimeError):
+    """The demo did not get to its end; the message says where it stopped."""
+
+
+@click.command()
+def demo() -> None:
+    """Start everything, train two models, watch them reach production, and ask them."""
+    platform = local_platform()
+    start(platform)
+    models = [m for m in platform.configuration.models.values() if m.name in REQUESTS]
+    wanted = {model.name: _trained(platform, model) for model in models}
+    _watch(platform, wanted)
+    for name in wanted:
+        for features in REQUESTS[name]:
+            _ask(platform, name, features)
+    _where_to_look(platform)
+
+
+def _trained(platform: LocalPlatform, model: Model) -> int:
+    """The version to wait for: one in production or on its way, else one trained now."""
+    from orchestration.cli.models import registered_versions
+    from orchestration.training import train
+
+    if known := registered_versions(platform, model):
+        return known[-1]
+    with step(f"{model.name} is trained and registered in MLflow"):
+        registered = train(model, platform.configuration.platform.mlflow.uri)
+    return registered.version
+
+
+def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
+    """Until production serves each version; DemoError or RunFailedError when one does not."""
+    dagster = DagsterClient(dagster_url(platform))
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    waiting = {
+        name: version
+        for name, version in wanted.items()
+        if (live_version(platform, "production", name) or 0) < version
+    }
+    with LiveView(console=console, refresh_per_second=4, transient=True) as view:
+        while any(not _arrived(platform, dagster, *item) for item in waiting.items()):
+            if time.monotonic() > deadline:
+                raise DemoError(f"not in production after {_TIMEOUT_SECONDS} s: {dagster.url}/runs")
+            view.update(_progress(dagster, waiting))
+            time.sleep(_POLL_SECONDS)
+    console.print(_progress(dagster, wanted))
+
+
+def _arrived(platform: LocalPlatform, dagster: DagsterClient, model: str, version: int) -> bool:
+    runs = _runs(dagster, model, version)
+    for run in runs:
+        if run.status in FINISHED:
+            require_success(dagster, run)
+    live = live_version(platform, "production", model)
+    return live == version and all(run.status in FINISHED for run in runs)
+
+
+def _runs(dagster: DagsterClient, model: str, version: int) -> list[RunStatus]:
+    """The version's latest run of each job, in the order they go."""
+    jobs = [f"{model.replace('-', '_')}_to_{target}" for target in ("staging", "production")]
+    return [run for job in jobs for run in dagster.runs(job, str(version))[:1]]
+
+
+def _progress(dagster: DagsterClient, wanted: dict[str, int]) -> Table:
+    table = Table.grid(padding=(0, 6))
+    cells = []
+    for name, version in wanted.items():
+        runs = _runs(dagster, name, version)
+        cell = Table.grid()
+        cell.add_row(f"[bold]{name}[/] version {version}")
+        now = time.time()
+        cell.add_row(render(runs, now) if runs else "[dim]the sensor looks for new versions[/]")
+        if runs:
+            end = runs[-1].ended if runs[-1].status in FINISHED else None
+            cell.add_row(f"[dim]{(end or now) - runs[0].created:.1f} s in all[/]")
+        cells.append(cell)
+    table.add_row(*cells)
+    return table
+
+
+def _ask(platform: LocalPlatform, model: str, features: dict[str, Any]) -> None:
+    """Send one prediction through the gateway and show both sides."""
+    url = f"{gateway_url(platform)}/models/{model}/predict"
+    body = {"features": features}
+    response = httpx.post(url, json=body, headers={"X-Environment": "production"}, timeout=10)
+    if response.status_code != httpx.codes.OK:
+        raise DemoError(f"POST {url} answers {response.status_code}: {response.text[:300]}")
+    version = response.headers.get("X-Model-Version")
+    console.print(f"\n[bold]POST {url}[/]", soft_wrap=True)
+    console.print(f"  → {json.dumps(body, ensure_ascii=False)}", soft_wrap=True, markup=False)
+    console.print(f"  ← {response.text}", soft_wrap=True, markup=False)
+    console.print(f"  [dim]X-Model-Version: {version}, X-Environment: production[/]")
+
+
+def _where_to_look(platform: LocalPlatform) -> None:
+    found = addresses(platform)
+    console.print()
+    for title, address in (
+        ("Dagster: every version, step by step", f"{found['dagster']}/assets"),
+        ("MLflow: the registry", f"{found['mlflow']}/#/models"),
+        ("API docs of the default model", found.get("docs", found["gateway"])),
+    ):
+        console.print(f"  [bold]{title:40}[/]{address}", soft_wrap=True)
+    console.print("  [dim]`slipway status` shows what runs; `make down` stops it[/]")

@@ -1,0 +1,64 @@
+"""Following a Dagster run to its end, step by step."""
+
+import time
+
+from rich.live import Live
+from rich.table import Table
+
+from orchestration.cli.output import console
+from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus, Step
+
+_POLL_SECONDS = 0.3
+_MARKS = {
+    "SUCCESS": "[green]✓[/]",
+    "FAILURE": "[red]✗[/]",
+    "IN_PROGRESS": "[yellow]▸[/]",
+    "SKIPPED": "[dim]·[/]",
+}
+
+
+class RunFailedError(RuntimeError):
+    """A run did not succeed; the message is its first error and where to read more."""
+
+
+def title(step: Step) -> str:
+    """`iris__onnx_model_conversion_parity` → `onnx_model conversion_parity` as people say it."""
+    name = step.key.split("__", 1)[-1]
+    for asset in ("onnx_model", "staging_deployment", "production_deployment"):
+        if name.startswith(f"{asset}_"):
+            return name.removeprefix(f"{asset}_") + " (check)"
+    return name
+
+
+def render(runs: list[RunStatus], now: float) -> Table:
+    """All steps of some runs, with their times."""
+    table = Table.grid(padding=(0, 2))
+    for run in runs:
+        if not run.steps and run.status not in FINISHED:
+            table.add_row(_MARKS["IN_PROGRESS"], f"{run.job} is {run.status.lower()}", "")
+        for step in run.steps:
+            seconds = step.seconds
+            if seconds is None and step.started:
+                seconds = now - step.started
+            elapsed = f"[dim]{seconds:5.1f} s[/]" if seconds is not None else ""
+            table.add_row(_MARKS.get(step.status, "[dim]·[/]"), title(step), elapsed)
+    return table
+
+
+def follow(dagster: DagsterClient, run_id: str) -> RunStatus:
+    """Until the run has ended; RunFailedError unless it succeeded."""
+    console.print(f"[dim]{dagster.url}/runs/{run_id}[/]", soft_wrap=True)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while (run := dagster.run(run_id)).status not in FINISHED:
+            live.update(render([run], time.time()))
+            time.sleep(_POLL_SECONDS)
+    console.print(render([run], time.time()))
+    require_success(dagster, run)
+    return run
+
+
+def require_success(dagster: DagsterClient, run: RunStatus) -> None:
+    """Raise RunFailedError for a run that failed or was cancelled."""
+    if run.status != "SUCCESS":
+        reason = run.error or dagster.run(run.run_id).error or run.status.lower()
+        raise RunFailedError(f"{run.job}: {reason} ({dagster.url}/runs/{run.run_id})")

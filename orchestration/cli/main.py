@@ -1,0 +1,56 @@
+"""The command's entry: every failure is one line on stderr and a non-zero exit."""
+
+import os
+import sys
+
+import click
+
+from orchestration.cli import demo, models, platform
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="slipway")
+def cli() -> None:
+    """Take model versions from MLflow to production, and see what runs there."""
+
+
+cli.add_command(platform.up)
+cli.add_command(platform.down)
+cli.add_command(platform.status)
+cli.add_command(models.train)
+cli.add_command(models.verify)
+cli.add_command(models.release)
+cli.add_command(models.promote)
+cli.add_command(demo.demo)
+
+
+def main() -> None:
+    """Run the command. SLIPWAY_DEBUG=1 shows the traceback of a failure."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), code=2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", code=130)
+    except Exception as error:  # whatever it is, a user gets a sentence
+        if os.environ.get("SLIPWAY_DEBUG"):
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        _fail(text if _explained(error) else f"{type(error).__name__}: {text}", code=1)
+
+
+def _explained(error: Exception) -> bool:
+    """Our own errors say what to do; others at least say what they are."""
+    return type(error).__module__.split(".")[0] in {
+        "bentos",
+        "deploy",
+        "orchestration",
+        "serving_config",
+    }
+
+
+def _fail(text: str, code: int) -> None:
+    click.echo(f"slipway: {text}", err=True)
+    sys.exit(code)

@@ -1,0 +1,142 @@
+"""`slipway train`, and `verify`, `release`, `promote`, which start Dagster runs."""
+
+import getpass
+
+import click
+
+from deploy.ledger import Ledger
+from deploy.platform import LocalPlatform
+from deploy.supervision import Supervisor
+from orchestration.cli.context import configured_model, local_platform
+from orchestration.cli.follow import follow
+from orchestration.cli.output import console, step
+from orchestration.cli.platform import StartError, dagster_url
+from orchestration.dagster_client import DagsterClient
+from serving_config.schema import Model
+
+# As orchestration.defs.lifecycle.names spells them; importing Dagster for it costs 2 s.
+_ACTOR_TAG = "slipway/actor"
+
+
+class UnknownVersionError(ValueError):
+    """The registry has no such version."""
+
+
+def require_up(platform: LocalPlatform) -> None:
+    """Raise StartError unless the platform runs."""
+    if not Supervisor(platform.home).running():
+        raise StartError(f"the platform is down ({platform.home.root}): `slipway up --detach`")
+
+
+def resolve_version(platform: LocalPlatform, model: Model, version: int | None) -> int:
+    """The version, or the newest one; UnknownVersionError lists those there are."""
+    known = registered_versions(platform, model)
+    if not known:
+        raise UnknownVersionError(
+            f"registered model {model.registered_model!r} has no version in MLflow at "
+            f"{platform.configuration.platform.mlflow.uri}: `slipway train {model.name}`, or "
+            "register one with any MLflow client"
+        )
+    if version is not None and version not in known:
+        listed = ", ".join(map(str, known[-20:]))
+        raise UnknownVersionError(f"{model.name} has no version {version}; versions: {listed}")
+    return version or known[-1]
+
+
+def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
+    """Version numbers in the registry, the oldest first."""
+    from orchestration.resources.registry import Registry
+
+    registry = Registry(tracking_uri=platform.configuration.platform.mlflow.uri)
+    if model.registered_model not in registry.names():
+        return []
+    return [item.version for item in registry.versions(model.registered_model)]
+
+
+def _job(model: Model, target: str) -> str:
+    return f"{model.name.replace('-', '_')}_to_{target}"
+
+
+def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *steps: str) -> None:
+    """Start a job of the model for the version and follow it to its end."""
+    dagster = DagsterClient(dagster_url(platform))
+    dagster.add_partition(f"{model.name}_versions", str(version))
+    tags = {_ACTOR_TAG: f"{getpass.getuser()} (slipway)"}
+    prefix = model.name.replace("-", "_")
+    keys = [f"{prefix}__{name}" for name in steps]
+    follow(dagster, dagster.launch(_job(model, target), str(version), tags, keys))
+
+
+@click.command()
+@click.argument("model")
+def train(model: str) -> None:
+    """Train MODEL by its YAML's `training` and register the new version."""
+    from orchestration.training import train as train_model
+
+    platform = local_platform()
+    settings = configured_model(platform, model)
+    with step(f"{model} is trained and registered"):
+        registered = train_model(settings, platform.configuration.platform.mlflow.uri)
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
+    console.print(f"{model} version {registered.version} ({scores})")
+    page = f"/#/models/{registered.name}/versions/{registered.version}"
+    console.print(f"[dim]{platform.configuration.platform.mlflow.uri}{page}[/]", soft_wrap=True)
+
+
+_version = click.option("--version", type=click.IntRange(1), help="The newest one if left out.")
+
+
+@click.command()
+@click.argument("model")
+@_version
+def verify(model: str, version: int | None) -> None:
+    """Export MODEL and prove the graph equal to the trained model; deploys nothing."""
+    platform = local_platform()
+    settings = configured_model(platform, model)
+    require_up(platform)
+    number = resolve_version(platform, settings, version)
+    steps = ("registered_model", "onnx_model", "onnx_model_conversion_parity")
+    _launch(platform, settings, number, "staging", *steps)
+    console.print(f"[green]{model} version {number} answers as it was trained[/]")
+
+
+@click.command()
+@click.argument("model")
+@_version
+def release(model: str, version: int | None) -> None:
+    """Take a version of MODEL through staging to production."""
+    platform = local_platform()
+    settings = configured_model(platform, model)
+    require_up(platform)
+    number = resolve_version(platform, settings, version)
+    _launch(platform, settings, number, "staging")
+    _launch(platform, settings, number, "production")
+    _say_live(platform, model)
+
+
+@click.command()
+@click.argument("model")
+@_version
+def promote(model: str, version: int | None) -> None:
+    """Take a version of MODEL that passed staging to production; an older one if you say so."""
+    platform = local_platform()
+    settings = configured_model(platform, model)
+    require_up(platform)
+    number = resolve_version(platform, settings, version)
+    _launch(platform, settings, number, "production")
+    _say_live(platform, model)
+
+
+def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
+    """The newest version that the ledger says is live, or None."""
+    ledger = Ledger(platform.home.ledger_url)
+    try:
+        state = ledger.state(environment, model)
+    finally:
+        ledger.close()
+    return max((live.version for live in state.live), default=None)
+
+
+def _say_live(platform: LocalPlatform, model: str) -> None:
+    version = live_version(platform, "production", model)
+    console.print(f"[green]production serves {model} version {version}[/]")

@@ -1,0 +1,39 @@
+"""What people see: tables, colour and progress where there is a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+
+console = Console(highlight=False)
+
+
+def ago(seconds: float) -> str:
+    """A duration as people say it: 42 s, 3 min, 5 h, 2 d."""
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((u for u in units if seconds >= u[0]), (1, "s"))
+    return f"{int(seconds // size)} {unit}"
+
+
+def megabytes(size: int) -> str:
+    """Bytes as MB."""
+    return f"{size / 1e6:,.0f} MB"
+
+
+@contextmanager
+def step(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner while something takes its time; afterwards one line with how long it took.
+
+    Yields a function that says what is being waited for.
+    """
+    started = time.monotonic()
+    with console.status(title) as status:
+
+        def say(detail: str) -> None:
+            status.update(f"{title} [dim]({detail}, {int(time.monotonic() - started)} s)[/]")
+
+        yield say
+    elapsed = timedelta(seconds=time.monotonic() - started).total_seconds()
+    console.print(f"[green]✓[/] {title} [dim]{elapsed:.1f} s[/]")

@@ -1,0 +1,35 @@
+"""All of Slipway's Dagster definitions, made from serving_config/."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.defs.lifecycle.assets import lifecycle_assets
+from orchestration.defs.lifecycle.checks import lifecycle_checks
+from orchestration.defs.lifecycle.jobs import lifecycle_jobs
+from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
+from orchestration.resources.registry import Registry
+from orchestration.resources.serving import Serving
+from serving_config.load import FOLDER, load
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """One group of assets for each configured model; the sensors and resources they share."""
+    configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
+    models = list(configuration.models.values())
+    jobs = {job.name: job for model in models for job in lifecycle_jobs(model)}
+    return dg.Definitions(
+        assets=[asset for model in models for asset in lifecycle_assets(model)],
+        asset_checks=[check for model in models for check in lifecycle_checks(model)],
+        jobs=list(jobs.values()),
+        sensors=[
+            registry_sensor(configuration, jobs),
+            promotion_sensor(configuration, jobs),
+        ],
+        resources={
+            "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),
+            "serving": Serving.from_environment(),
+        },
+    )

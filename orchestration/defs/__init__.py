@@ -1,0 +1,1 @@
+"""Definitions by stage. Thin: what they decide stands in pure functions beside them."""

@@ -1,0 +1,211 @@
+"""The lifecycle's assets for one model, partitioned by model version."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from deploy.ledger import Action
+from deploy.rollout import Outcome, Request
+from orchestration.defs.lifecycle.failures import one_sentence
+from orchestration.defs.lifecycle.metadata import contract_metadata, registered_metadata
+from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, Names
+from orchestration.resources.registry import Registry
+from orchestration.resources.serving import Serving
+from orchestration.versions import BuiltRelease
+from serving_config.schema import Model
+
+EXPORTED_FILES = ["model.onnx", "contract.json"]
+
+
+def lifecycle_assets(model: Model) -> list[dg.AssetsDefinition]:
+    """registered_model → onnx_model → bento → staging_deployment → production_deployment."""
+    return [
+        _registered_model(model),
+        _onnx_model(model),
+        _bento(model),
+        _deployment(model, "staging", "bento", "deploy"),
+        _deployment(model, "production", "staging_deployment", "promote"),
+    ]
+
+
+def _registered_model(model: Model) -> dg.AssetsDefinition:
+    names = Names(model.name)
+
+    @dg.asset(
+        key=names.asset("registered_model"),
+        group_name=names.identifier,
+        partitions_def=names.partitions,
+        kinds={"mlflow"},
+        description="The model version as MLflow holds it: run, signature, metrics, data digest.",
+    )
+    def registered_model(
+        context: dg.AssetExecutionContext, registry: Registry
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with one_sentence(), tempfile.TemporaryDirectory() as folder:
+            version = registry.get(model.registered_model, int(context.partition_key))
+            return dg.MaterializeResult(
+                metadata=registered_metadata(registry, version, Path(folder))
+            )
+
+    return registered_model
+
+
+def _onnx_model(model: Model) -> dg.AssetsDefinition:
+    names = Names(model.name)
+
+    @dg.asset(
+        key=names.asset("onnx_model"),
+        group_name=names.identifier,
+        partitions_def=names.partitions,
+        kinds={"onnx"},
+        deps=[names.asset("registered_model")],
+        description="The model as an ONNX graph, with the contract of what it takes and answers.",
+    )
+    def onnx_model(
+        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from orchestration.export import export, load_native
+
+        number = int(context.partition_key)
+        with one_sentence(), tempfile.TemporaryDirectory() as scratch:
+            version = registry.get(model.registered_model, number)
+            source = registry.download(model.registered_model, number, Path(scratch))
+            native = load_native(source, model.trusted_types)
+            exported = export(
+                native,
+                model,
+                version=number,
+                run_id=version.run_id or None,
+                model_id=version.model_id or None,
+            )
+            folder = serving.folder(model.name, number)
+            folder.write_export(exported.model, exported.contract)
+            stored = registry.log_files(version, folder.path, EXPORTED_FILES)
+            registry.tag(
+                model.registered_model,
+                number,
+                {
+                    "slipway.onnx_sha256": exported.contract.onnx_sha256,
+                    "slipway.dagster_run": f"{serving.dagster_url}/runs/{context.run_id}",
+                },
+            )
+        return dg.MaterializeResult(
+            metadata=contract_metadata(exported.contract)
+            | {
+                "path": dg.MetadataValue.path(str(folder.onnx)),
+                "size_bytes": len(exported.model),
+                "stored_in_mlflow": stored or "no run to store it with",
+            },
+            data_version=dg.DataVersion(exported.contract.onnx_sha256),
+        )
+
+    return onnx_model
+
+
+def _bento(model: Model) -> dg.AssetsDefinition:
+    names = Names(model.name)
+
+    @dg.asset(
+        key=names.asset("bento"),
+        group_name=names.identifier,
+        partitions_def=names.partitions,
+        kinds={"bentoml"},
+        deps=[names.asset("onnx_model")],
+        description="The Bento: model server, graph, contract and certificate, built reproducibly.",
+    )
+    def bento(
+        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from orchestration.build_bento import build_bento
+
+        with one_sentence():
+            folder = serving.folder(model.name, context.partition_key)
+            folder.certificate().require_parity(folder.onnx_sha256())
+            built = build_bento(folder.path, model.serving, serving.paths.bentoml)
+            folder.write_bento(BuiltRelease(built.tag, built.digest))
+            registry.tag(
+                model.registered_model, int(context.partition_key), {"slipway.bento": built.tag}
+            )
+        return dg.MaterializeResult(
+            metadata={
+                "tag": built.tag,
+                "digest": built.digest,
+                "path": dg.MetadataValue.path(str(built.path)),
+                "size_bytes": built.size_bytes,
+                "serve_it_alone": f"BENTOML_HOME={serving.paths.bentoml} bentoml serve {built.tag}",
+            },
+            data_version=dg.DataVersion(built.digest),
+        )
+
+    return bento
+
+
+def _deployment(
+    model: Model, environment: str, upstream: str, action: Action
+) -> dg.AssetsDefinition:
+    names = Names(model.name)
+
+    @dg.asset(
+        key=names.asset(f"{environment}_deployment"),
+        group_name=names.identifier,
+        partitions_def=names.partitions,
+        kinds={"bentoml", "envoy"},
+        deps=[names.asset(upstream)],
+        description=f"The version that {environment} serves: ready, routed to, on the ledger.",
+        pool=names.pool,
+        output_required=False,
+    )
+    def deployment(
+        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        version = int(context.partition_key)
+        with one_sentence():
+            request = Request(
+                release=serving.release(model.name, version),
+                environment=environment,
+                action=action,
+                actor=context.run.tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster",
+                dagster_run=context.run_id,
+                older_allowed=_asked_for(context.run.tags),
+            )
+            outcome = serving.roll_out(request)
+            if outcome.status == "superseded":
+                newest = max(live.version for live in outcome.state.live)
+                context.log.warning(
+                    f"{model.name} version {version} is superseded: version {newest} is live in "
+                    f"{environment}; nothing was changed"
+                )
+                return
+            registry.set_alias(model.registered_model, environment, version)
+        yield dg.MaterializeResult(metadata=_deployment_metadata(model, serving, request, outcome))
+
+    return deployment
+
+
+def _asked_for(tags: Mapping[str, str]) -> bool:
+    """Whether somebody started this run for this very version: no sensor, no backfill."""
+    return AUTOMATIC_TAG not in tags and "dagster/backfill" not in tags
+
+
+def _deployment_metadata(
+    model: Model, serving: Serving, request: Request, outcome: Outcome
+) -> dict[str, Any]:
+    live = request.release.live()
+    base = f"{serving.gateway_url}/models/{model.name}"
+    event = outcome.event
+    return {
+        "status": outcome.status,
+        "generation": outcome.state.generation,
+        "bento": live.bento,
+        "onnx_sha256": live.onnx_sha256,
+        "certificate_sha256": live.certificate_sha256,
+        "ledger_event": event.id if event else "none: it was live already",
+        "address": dg.MetadataValue.url(base),
+        "try_it": f"curl -s -X POST {base}/predict -H 'X-Environment: {request.environment}' "
+        "-H 'content-type: application/json' -d '<features>'",
+        "docs": dg.MetadataValue.url(f"{base}/versions/{live.label}/docs"),
+    }

@@ -1,0 +1,119 @@
+"""The lifecycle's asset checks. They write the certificate that deployments demand."""
+
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+import msgspec
+
+from orchestration.defs.lifecycle.failures import one_sentence
+from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
+from orchestration.defs.lifecycle.names import Names
+from orchestration.resources.registry import Registry
+from orchestration.resources.serving import Serving
+from orchestration.smoke import Endpoint, smoke_test
+from serving_config.schema import Model
+
+# Where a training run leaves the rows its versions are held against.
+REFERENCE_ARTIFACT = "reference/reference.parquet"
+
+
+def lifecycle_checks(model: Model) -> list[dg.AssetChecksDefinition]:
+    """conversion_parity, smoke_test, release_health."""
+    return [
+        _conversion_parity(model),
+        _http_check(model, "smoke_test", "staging"),
+        _http_check(model, "release_health", "production"),
+    ]
+
+
+def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
+    names = Names(model.name)
+
+    @dg.asset_check(
+        asset=names.asset("onnx_model"),
+        name="conversion_parity",
+        description="The ONNX graph answers as the trained model does, also beside thresholds.",
+        blocking=True,
+        partitions_def=names.partitions,
+    )
+    def conversion_parity(
+        context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
+    ) -> dg.AssetCheckResult:
+        from bentos.model_server.certificate import Limits
+        from bentos.model_server.session import ModelSession
+        from orchestration.export import load_native
+        from orchestration.verify import advice, verify
+
+        number = int(context.partition_key)
+        folder = serving.folder(model.name, number)
+        with one_sentence(), tempfile.TemporaryDirectory() as scratch:
+            version = registry.get(model.registered_model, number)
+            source = registry.download(model.registered_model, number, Path(scratch) / "model")
+            native = load_native(source, model.trusted_types)
+            session = ModelSession(folder.onnx_bytes(), folder.contract())
+            reference = _reference(registry, version.run_id, Path(scratch) / "reference")
+            limits = Limits(**model.verification.model_dump())
+            certificate = verify(native, session, reference, limits)
+            folder.write_certificate(certificate)
+            registry.log_files(version, folder.path, ["certificate.json"])
+            registry.tag(
+                model.registered_model,
+                number,
+                {"slipway.conversion_parity": _verdict(certificate.parity.passed)},
+            )
+        return dg.AssetCheckResult(
+            passed=certificate.parity.passed,
+            metadata=parity_metadata(certificate, advice(certificate)),
+        )
+
+    return conversion_parity
+
+
+def _reference(registry: Registry, run_id: str | None, folder: Path):  # type: ignore[no-untyped-def]
+    """The run's reference rows, or None where it left none."""
+    import pandas as pd
+
+    if not run_id:
+        return None
+    folder.mkdir(parents=True)
+    path = registry.download_run_artifact(run_id, REFERENCE_ARTIFACT, folder)
+    return pd.read_parquet(path) if path else None
+
+
+def _verdict(passed: bool) -> str:
+    return "passed" if passed else "failed"
+
+
+def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefinition:
+    names = Names(model.name)
+
+    @dg.asset_check(
+        asset=names.asset(f"{environment}_deployment"),
+        name=name,
+        description=f"Golden requests to {environment} through the gateway, bit for bit.",
+        blocking=True,
+        partitions_def=names.partitions,
+    )
+    def http_check(
+        context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
+    ) -> dg.AssetCheckResult:
+        number = int(context.partition_key)
+        with one_sentence():
+            release = serving.release(model.name, number)
+            contract = release.bundle.contract
+            pin = {"X-Environment": environment, "X-Model-Version": release.live().label}
+            endpoint = Endpoint(f"{serving.gateway_url}/models/{model.name}", pin)
+            http = smoke_test(endpoint, contract, release.certificate)
+            if environment == "staging":
+                folder = serving.folder(model.name, number)
+                folder.write_certificate(msgspec.structs.replace(release.certificate, http=http))
+                version = registry.get(model.registered_model, number)
+                stored = registry.log_files(version, folder.path, ["certificate.json"])
+                tags = {"slipway.smoke_test": _verdict(http.passed)}
+                if stored:
+                    tags["slipway.certificate"] = f"{stored}/certificate.json"
+                registry.tag(model.registered_model, number, tags)
+        return dg.AssetCheckResult(passed=http.passed, metadata=http_metadata(http))
+
+    return http_check

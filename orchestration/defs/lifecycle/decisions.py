@@ -1,0 +1,90 @@
+"""What the sensors decide, as pure functions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bentos.model_server.certificate import Certificate
+from orchestration.resources.registry import FoundVersion
+from serving_config.schema import Model
+
+
+class Cursor(msgspec.Struct):
+    """seen: highest version taken on, by registered model. ignored: models that nobody configured.
+
+    Version numbers are never reused in MLflow, so the highest one seen is all there is to keep.
+    """
+
+    seen: dict[str, int] = {}
+    ignored: list[str] = []
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """The sensor's cursor; a missing one is the first tick's."""
+        return msgspec.json.decode(text, type=cls) if text else cls()
+
+    def write(self) -> str:
+        """The text that Dagster keeps."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """partitions: model → versions to list; requests: (model, version) to run; notes: log lines."""
+
+    cursor: Cursor
+    partitions: dict[str, list[int]] = field(default_factory=dict)
+    requests: list[tuple[str, int]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def new_versions(
+    cursor: Cursor,
+    registered: Iterable[str],
+    found: Mapping[str, list[FoundVersion]],
+    models: Iterable[Model],
+) -> Decision:
+    """Which versions to take on.
+
+    registered: all registered models; found: model → its versions above the cursor's.
+
+    A model that is met for the first time starts with its newest version: the older ones are
+    listed as partitions and can be released by hand. After that every new version is taken on,
+    also those that came while nobody looked. A version whose files are still coming, and what
+    follows it, waits for the next look.
+    """
+    models = list(models)
+    configured = {model.registered_model for model in models}
+    unknown = sorted(set(registered) - configured)
+    decision = Decision(Cursor(dict(cursor.seen), unknown))
+    decision.notes.extend(
+        f"registered model {name!r} is ignored: no serving_config/models/*.yaml names it"
+        for name in unknown
+        if name not in cursor.ignored
+    )
+    for model in models:
+        _take(decision, model, found.get(model.name, []))
+    return decision
+
+
+def _take(decision: Decision, model: Model, versions: list[FoundVersion]) -> None:
+    first_time = model.registered_model not in decision.cursor.seen
+    last = decision.cursor.seen.get(model.registered_model, 0)
+    fresh: list[int] = []
+    for item in sorted(versions, key=lambda item: item.version):
+        if item.version <= last:
+            continue
+        if not item.ready:
+            decision.notes.append(f"{model.name} version {item.version} is not ready yet: waiting")
+            break
+        fresh.append(item.version)
+    if fresh:
+        decision.cursor.seen[model.registered_model] = fresh[-1]
+        decision.partitions[model.name] = fresh
+        decision.requests.extend((model.name, v) for v in (fresh[-1:] if first_time else fresh))
+
+
+def promotes_itself(model: Model, certificate: Certificate) -> bool:
+    """Whether a version that went through staging goes on to production without a word."""
+    return model.promotion == "auto" and certificate.passed

@@ -1,0 +1,52 @@
+"""Errors that a user can do something about, as Dagster failures of one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from bentos.model_server.bundle import BundleError
+from bentos.model_server.certificate import CertificateError
+from bentos.model_server.contract import ContractError
+from bentos.model_server.session import ModelLoadError
+from deploy.gateway.envoy import GatewayError
+from deploy.ledger import LedgerError
+from deploy.release import ReleaseError
+from deploy.supervision import SupervisorError
+from deploy.targets.base import TargetError
+from orchestration.build_bento import BuildError
+from orchestration.export.errors import ExportError
+from orchestration.resources.registry import RegistryError
+from orchestration.smoke import SmokeTestError
+from orchestration.versions import MissingFileError
+from serving_config.load import ConfigurationError
+
+_EXPLAINED = (
+    BuildError,
+    BundleError,
+    CertificateError,
+    ConfigurationError,
+    ContractError,
+    ExportError,
+    GatewayError,
+    LedgerError,
+    MissingFileError,
+    ModelLoadError,
+    RegistryError,
+    ReleaseError,
+    SmokeTestError,
+    SupervisorError,
+    TargetError,
+)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """An explained error becomes a Failure with its sentence; a bug keeps its traceback."""
+    try:
+        yield
+    except _EXPLAINED as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise dg.Failure(description=f"{error.strerror or error}{where}") from error

@@ -1,0 +1,45 @@
+"""What the parts of one model's lifecycle are called in Dagster."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+# Runs that a sensor started carry it: what nobody asked for never puts an old version in front.
+AUTOMATIC_TAG = "slipway/automatic"
+ACTOR_TAG = "slipway/actor"
+
+
+@dataclass(frozen=True)
+class Names:
+    """Dagster wants identifiers for jobs, groups and pools; asset keys keep the model's name."""
+
+    model: str
+
+    @property
+    def identifier(self) -> str:
+        """`spam-detector` → `spam_detector`; names have no underscores, so no two collide."""
+        return self.model.replace("-", "_")
+
+    @property
+    def lifecycle_job(self) -> str:
+        """From the registry to staging."""
+        return f"{self.identifier}_to_staging"
+
+    @property
+    def promotion_job(self) -> str:
+        """From staging to production."""
+        return f"{self.identifier}_to_production"
+
+    @property
+    def pool(self) -> str:
+        """Deployments of one model go one at a time."""
+        return f"deploy_{self.identifier}"
+
+    @property
+    def partitions(self) -> dg.DynamicPartitionsDefinition:
+        """One partition for each model version."""
+        return dg.DynamicPartitionsDefinition(name=f"{self.model}_versions")
+
+    def asset(self, step: str) -> dg.AssetKey:
+        """`<model>/<step>`."""
+        return dg.AssetKey([self.model, step])

@@ -1,0 +1,1 @@
+"""Two models that `slipway train` can train: iris and spam."""

@@ -1,0 +1,210 @@
+"""Log a trained scikit-learn model as an MLflow run and register it as a model version.
+
+Everything goes through one explicit client: MLflow's fluent API would move the process-wide
+tracking URI, and would call the model through pyfunc to validate the input example, which cannot
+work for a text pipeline nor with MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from orchestration.training import RegisteredVersion, Target, mlflow_client
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFERENCE = "reference/reference.parquet"
+REFERENCE_ROWS = 2000
+EXAMPLE_ROWS = 5
+# Named, because MLflow's own inference of them imports the model in a child process (5-9 s).
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted estimator and all that belongs into its run.
+
+    features, labels: the rows it was fitted on; the columns, in this order, are the signature.
+    metrics: measured on held-out rows.
+    trusted_types: what skops has to be told to trust beyond its own list.
+    started: seconds since the epoch, when training began.
+    """
+
+    estimator: Any
+    features: "pd.DataFrame"
+    labels: "pd.Series[str]"
+    metrics: Mapping[str, float]
+    params: Mapping[str, str | int | float] = field(default_factory=dict)
+    trusted_types: tuple[str, ...] = ()
+    started: float = field(default_factory=time.time)
+
+
+def log_and_register(target: Target, trained: Trained) -> RegisteredVersion:
+    """One run, one logged model, one model version.
+
+    The run gets the metrics, the parameters, the training data's digest and, at `REFERENCE`, up
+    to `REFERENCE_ROWS` training rows that verification and drift compare with. A run that fails
+    half-way is marked FAILED and registers nothing.
+    """
+    client = mlflow_client(target.tracking_uri)
+    run_id = _create_run(client, target, trained)
+    with _ended(client, run_id), TemporaryDirectory() as folder:
+        _log_dataset(client, run_id, target, trained)
+        _log_reference(client, run_id, trained, Path(folder))
+        model_id = _log_model(client, run_id, trained, Path(folder) / "model")
+        _log_metrics(client, run_id, model_id, trained)
+    # Last of all: whoever sees the version finds its run finished and complete.
+    version = _create_version(client, target, run_id, model_id)
+    return RegisteredVersion(target.name, version, run_id, dict(trained.metrics))
+
+
+def _create_run(client: Any, target: Target, trained: Trained) -> str:
+    from mlflow.entities import Param
+
+    experiment = client.get_experiment_by_name(target.name)
+    experiment_id = (
+        experiment.experiment_id if experiment else client.create_experiment(target.name)
+    )
+    tags = {"mlflow.source.name": target.model.training or "", "mlflow.source.type": "LOCAL"}
+    run = client.create_run(
+        experiment_id,
+        start_time=int(trained.started * 1000),
+        run_name=f"{target.name} {target.next_version}",
+        tags=tags,
+    )
+    params = [Param(key, str(value)) for key, value in trained.params.items()]
+    client.log_batch(run.info.run_id, params=params)
+    return str(run.info.run_id)
+
+
+@contextmanager
+def _ended(client: Any, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        try:
+            client.set_terminated(run_id, "FAILED")
+        except Exception as second:  # the registry has gone: the first error is the one to tell
+            error.add_note(f"run {run_id} could not be marked FAILED: {second}")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _log_dataset(client: Any, run_id: str, target: Target, trained: Trained) -> None:
+    """The digest covers features and labels."""
+    from mlflow.data import from_pandas
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
+    dataset = from_pandas(
+        trained.features.assign(label=trained.labels),
+        source=CodeDatasetSource(tags={"mlflow.source.name": target.model.training or ""}),
+        targets="label",
+        name=f"{target.name}-training",
+    )
+    tag = InputTag(key="mlflow.data.context", value="training")
+    client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), [tag])])
+
+
+def _log_reference(client: Any, run_id: str, trained: Trained, folder: Path) -> None:
+    rows = min(REFERENCE_ROWS, len(trained.features))
+    path = folder / Path(REFERENCE).name
+    trained.features.sample(rows, random_state=0).to_parquet(path, index=False)
+    client.log_artifact(run_id, str(path), str(Path(REFERENCE).parent))
+
+
+def _log_model(client: Any, run_id: str, trained: Trained, folder: Path) -> str:
+    from mlflow.entities import LoggedModelOutput
+
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name="model",
+        source_run_id=run_id,
+        params=run.data.params,
+        model_type="classifier",
+    )
+    try:
+        _save(trained, logged, run_id, folder)
+        client.log_model_artifacts(logged.model_id, str(folder))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _save(trained: Trained, logged: Any, run_id: str, folder: Path) -> None:
+    import mlflow.sklearn
+    from mlflow.models import Model, infer_signature
+
+    example = trained.features.head(EXAMPLE_ROWS)
+    mlflow.sklearn.save_model(
+        trained.estimator,
+        str(folder),
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+            run_id=run_id,
+        ),
+        serialization_format="skops",
+        skops_trusted_types=list(trained.trusted_types),
+        signature=infer_signature(example, trained.labels.head(EXAMPLE_ROWS).rename("prediction")),
+        input_example=example,
+        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+    )
+
+
+def _log_metrics(client: Any, run_id: str, model_id: str, trained: Trained) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, value, now, 0, model_id=model_id, run_id=run_id)
+            for name, value in trained.metrics.items()
+        ],
+    )
+
+
+def _create_version(client: Any, target: Target, run_id: str, model_id: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(target.name, description=target.model.description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    remote = target.tracking_uri.startswith(("http://", "https://"))
+    with nullcontext() if remote else _process_wide(target.tracking_uri):
+        created = client.create_model_version(
+            target.name, f"models:/{model_id}", run_id, model_id=model_id
+        )
+    return int(created.version)
+
+
+@contextmanager
+def _process_wide(tracking_uri: str) -> Iterator[None]:
+    """A database store resolves `models:/<id>` by MLflow's process-wide URI, not the client's.
+
+    Setting that URI also writes the environment, which is put back as it was.
+    """
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        with _use_tracking_uri(tracking_uri):
+            yield
+    finally:
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

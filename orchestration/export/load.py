@@ -1,0 +1,167 @@
+"""Load a model version from a local MLflow model folder, never through pickle."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestration.export.errors import UnservableModel
+from orchestration.export.native import NativeModel
+from orchestration.export.signature import Signature, read_example, read_signature
+from orchestration.export.trusted_types import TRUSTED_TYPES
+
+SUPPORTED = ("sklearn", "xgboost", "lightgbm", "onnx")
+_SKOPS_FIX = "log it again with mlflow.sklearn.log_model(..., serialization_format='skops')"
+
+
+def load_native(folder: Path, trusted_types: tuple[str, ...] = ()) -> NativeModel:
+    """Read the folder that holds `MLmodel`.
+
+    trusted_types: what its skops file may contain beyond TRUSTED_TYPES.
+    Raises UnservableModel, with what to do about it.
+    """
+    # MLflow itself unpickles by default; nothing in this process may.
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    mlmodel = _read_mlmodel(folder)
+    flavors = mlmodel.get("flavors") or {}
+    for flavor in SUPPORTED:
+        if flavor in flavors:
+            model = _LOADERS[flavor](folder, flavors[flavor], trusted_types)
+            signature = _signature(mlmodel, model)
+            return NativeModel(
+                flavor, model, signature, read_example(folder, mlmodel, signature.fields)
+            )
+    found = sorted(set(flavors) - {"python_function"}) or sorted(flavors)
+    raise UnservableModel(
+        f"the model's flavors are {found}; supported are {', '.join(SUPPORTED)}: log it with one "
+        "of mlflow.sklearn, mlflow.xgboost, mlflow.lightgbm or mlflow.onnx"
+    )
+
+
+def _read_mlmodel(folder: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load((folder / "MLmodel").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UnservableModel(f"{folder} is no MLflow model: {error}") from error
+    if not isinstance(document, dict):
+        raise UnservableModel(f"{folder / 'MLmodel'} is empty; log the model again")
+    return document
+
+
+def _signature(mlmodel: Mapping[str, Any], model: Any) -> Signature:
+    names = getattr(model, "feature_names_in_", None)
+    signature = read_signature(mlmodel, None if names is None else [str(n) for n in names])
+    if names is not None and signature.tensor:
+        # trained on named columns: the array's columns are those
+        return Signature(signature.fields, tensor=False)
+    return signature
+
+
+def _load_sklearn(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+    serialization = conf.get("serialization_format", "pickle")
+    if serialization != "skops":
+        raise UnservableModel(
+            f"the model is stored as {serialization}, which runs code when it is loaded; "
+            + _SKOPS_FIX
+        )
+    return _load_skops(folder / str(conf.get("pickled_model", "model.skops")), trusted)
+
+
+def _load_skops(path: Path, trusted: tuple[str, ...]) -> Any:
+    import skops.io
+
+    if not path.is_file():
+        raise UnservableModel(f"{path.name} is missing from the model; log it again")
+    try:
+        unknown = sorted(
+            set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES) - set(trusted)
+        )
+        _require_packages(path)
+        if not unknown:
+            return skops.io.load(path, trusted=[*TRUSTED_TYPES, *trusted])
+    except UnservableModel:
+        raise
+    except Exception as error:  # skops raises whatever the broken file provokes
+        raise UnservableModel(f"{path.name} cannot be read ({error}); {_SKOPS_FIX}") from error
+    raise UnservableModel(
+        f"{path.name} contains types that are not trusted: {', '.join(unknown)}; if they are "
+        "yours, list them under trusted_types in the model's YAML"
+    )
+
+
+def _require_packages(path: Path) -> None:
+    """A pipeline may hold a booster: say so before its import fails."""
+    import zipfile
+
+    schema = zipfile.ZipFile(path).read("schema.json").decode()
+    for package in ("xgboost", "lightgbm"):
+        if f'"{package}.' in schema:
+            _import_booster(package)
+
+
+def _import_booster(package: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UnservableModel(
+            f"the model needs {package}, which is not installed: pip install 'slipway[boost]'"
+        ) from error
+
+
+def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+    xgboost = _import_booster("xgboost")
+    classes = {
+        f"xgboost.{module}.{name}": getattr(xgboost, name)
+        for module, names in (
+            ("core", ("Booster",)),
+            ("sklearn", ("XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor")),
+        )
+        for name in names
+    }
+    wanted = str(conf.get("model_class", "xgboost.core.Booster"))
+    if wanted not in classes:
+        raise UnservableModel(
+            f"xgboost's {wanted} is not served; log one of {', '.join(sorted(classes))}"
+        )
+    model = classes[wanted]()
+    try:
+        model.load_model(folder / str(conf.get("data", "model.xgb")))
+    except Exception as error:  # xgboost raises its own error for a missing or broken file
+        message = str(error).strip().splitlines()[0]
+        raise UnservableModel(f"XGBoost cannot read the model: {message}; log it again") from error
+    return model
+
+
+def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+    lightgbm = _import_booster("lightgbm")
+    path = folder / str(conf.get("data", "model.lgb"))
+    if conf.get("serialization_format") == "skops":
+        return _load_skops(path, trusted)
+    if str(conf.get("model_class", "lightgbm.basic.Booster")) != "lightgbm.basic.Booster":
+        raise UnservableModel(
+            "the LightGBM estimator is stored as pickle, which runs code when it is loaded; log "
+            "it again with mlflow.lightgbm.log_model(..., serialization_format='skops')"
+        )
+    try:
+        return lightgbm.Booster(model_file=str(path))
+    except Exception as error:  # LightGBM raises its own error for a missing or broken file
+        raise UnservableModel(f"LightGBM cannot read the model: {error}; log it again") from error
+
+
+def _load_onnx(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> bytes:
+    try:
+        return (folder / str(conf.get("data", "model.onnx"))).read_bytes()
+    except OSError as error:
+        raise UnservableModel(f"the ONNX file cannot be read ({error}); log it again") from error
+
+
+_LOADERS = {
+    "sklearn": _load_sklearn,
+    "xgboost": _load_xgboost,
+    "lightgbm": _load_lightgbm,
+    "onnx": _load_onnx,
+}

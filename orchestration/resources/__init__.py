@@ -1,0 +1,1 @@
+"""What assets use of the outside: the registry and the serving platform."""

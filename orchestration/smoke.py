@@ -1,0 +1,137 @@
+"""The smoke test: a certificate's golden rows over HTTP, as a client would send them."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from bentos.model_server.answers import label_key
+from bentos.model_server.certificate import Answer, Certificate, HttpParity
+from bentos.model_server.contract import FLOATS, INTEGERS, Contract
+
+_LATENCY_REQUESTS = 200
+Answered = tuple[Any, Mapping[str, float] | None]
+_REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
+
+
+class SmokeTestError(RuntimeError):
+    """The server could not be asked at all, or another version answered."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and as whom: the model's URL at the gateway, with the headers that pin a version."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+def smoke_test(endpoint: Endpoint, contract: Contract, certificate: Certificate) -> HttpParity:
+    """Golden rows alone and as one batch, bit for bit; bad input; latency of single rows.
+
+    Raises SmokeTestError when the gateway does not answer with exactly that version.
+    """
+    golden = certificate.golden
+    with httpx.Client(base_url=endpoint.url, headers=dict(endpoint.headers), timeout=30) as client:
+        single = [_one(client, contract, row) for row in golden.rows]
+        many = _post(client, "/predict/batch", {"instances": list(golden.rows)})
+        batch = _answers(many, len(golden.rows))
+        wrong = bad_inputs(contract)
+        refused = sum(_is_refused(client, body) for body in wrong)
+        latencies = _latencies(client, golden.rows[0]) if golden.rows else [0.0]
+    return HttpParity(
+        url=endpoint.url,
+        single=len(single),
+        single_mismatches=_mismatches(contract, single, golden.single),
+        batch=len(batch),
+        batch_mismatches=_mismatches(contract, batch, golden.batch),
+        bad_inputs=len(wrong),
+        bad_inputs_refused=refused,
+        p50_ms=_percentile(latencies, 0.50),
+        p99_ms=_percentile(latencies, 0.99),
+    )
+
+
+def _post(client: httpx.Client, path: str, body: Any) -> Any:
+    try:
+        response = client.post(path, json=body)
+    except httpx.HTTPError as error:
+        raise SmokeTestError(f"{client.base_url}: {error}") from error
+    if response.status_code != httpx.codes.OK:
+        raise SmokeTestError(
+            f"POST {path} of a golden request answers {response.status_code}: {response.text[:300]}"
+        )
+    return response.json()
+
+
+def _one(client: httpx.Client, contract: Contract, row: Mapping[str, Any]) -> Answered:
+    answer = _post(client, "/predict", {"features": row})
+    version = answer.get("model", {}).get("version")
+    if version != str(contract.version):
+        raise SmokeTestError(
+            f"version {version} of {contract.model} answered, not {contract.version}"
+        )
+    return answer["prediction"], answer.get("probabilities")
+
+
+def _answers(many: Mapping[str, Any], rows: int) -> list[Answered]:
+    probabilities = many.get("probabilities") or [None] * rows
+    return list(zip(many["predictions"], probabilities, strict=True))
+
+
+def _mismatches(contract: Contract, got: list[Answered], wanted: tuple[Answer, ...]) -> int:
+    """Answers that are not exactly the golden ones; a missing one counts."""
+    keys = [label_key(label) for label in contract.outputs.labels]
+    expected: list[Answered] = [
+        (
+            answer.prediction,
+            dict(zip(keys, answer.probabilities, strict=True)) if answer.probabilities else None,
+        )
+        for answer in wanted
+    ]
+    differing = sum(a != b for a, b in zip(got, expected, strict=False))
+    return differing + abs(len(got) - len(expected))
+
+
+def bad_inputs(contract: Contract) -> list[Any]:
+    """Requests that this contract must refuse: a missing, an extra and a mistyped field, NaN."""
+    good = dict(contract.example)
+    found: list[Any] = [{"features": good | {"no_such_field": 1}}, {"features": []}, {}]
+    for field in contract.inputs:
+        if field.required:
+            found.append({"features": {k: v for k, v in good.items() if k != field.name}})
+        wrong: Any = 1 if field.dtype == "string" else "not a number"
+        found.append({"features": good | {field.name: wrong}})
+        if field.dtype in FLOATS + INTEGERS:
+            found.append({"features": good | {field.name: math.inf}})
+    return found
+
+
+def _is_refused(client: httpx.Client, body: Any) -> bool:
+    # httpx refuses to write Infinity; Python's own json spells it as clients do by mistake.
+    response = client.post(
+        "/predict", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    return response.status_code in _REFUSED and response.headers.get("content-type", "").startswith(
+        "application/problem+json"
+    )
+
+
+def _latencies(client: httpx.Client, row: Mapping[str, Any]) -> list[float]:
+    """Milliseconds of single requests, one after the other, on a warm connection."""
+    found = []
+    for _ in range(_LATENCY_REQUESTS):
+        started = time.perf_counter()
+        _post(client, "/predict", {"features": row})
+        found.append((time.perf_counter() - started) * 1000)
+    return found
+
+
+def _percentile(values: list[float], share: float) -> float:
+    """Nearest rank."""
+    ranked = sorted(values)
+    return round(ranked[max(0, math.ceil(share * len(ranked)) - 1)], 3)

@@ -1,0 +1,98 @@
+"""Does the graph answer as the trained model does? The answer is a certificate."""
+
+from typing import TYPE_CHECKING
+
+from bentos.model_server.certificate import Certificate, Comparison, Limits, Parity
+from bentos.model_server.session import ModelSession
+from orchestration.export.native import NativeModel
+from orchestration.verification.compare import WORST, Compared, compare
+from orchestration.verification.edges import edge_rows
+from orchestration.verification.golden import golden
+from orchestration.verification.rows import build_space
+from orchestration.verification.thresholds import threshold_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED = 20260101
+
+
+def verify(
+    native: NativeModel,
+    session: ModelSession,
+    reference: "pd.DataFrame | None",
+    limits: Limits,
+    *,
+    seed: int = SEED,
+) -> Certificate:
+    """Compare on reference rows, rows beside thresholds, and edge rows.
+
+    reference: rows with the contract's columns, such as the training data that the run logged;
+        without them, the input example; without that, rows drawn from the contract.
+    The graph is only asked through `session`, the class that serves it. The same arguments give
+    the same certificate.
+    """
+    contract = session.contract
+    space = build_space(contract, native.example if reference is None else reference, seed)
+    kinds: list[Compared] = [
+        compare("reference", space.reference, native, session.predict, contract, limits),
+        compare(
+            "thresholds", threshold_rows(native, space, seed), native, session.predict, contract,
+            limits,
+        ),
+        compare("edges", edge_rows(space), native, session.predict, contract, limits),
+    ]  # fmt: skip
+    worst = sorted((w for k in kinds for w in k.worst), key=lambda w: -w.difference)[:WORST]
+    return Certificate(
+        model=contract.model,
+        version=contract.version,
+        variant=contract.variant,
+        onnx_sha256=contract.onnx_sha256,
+        libraries=native.libraries,
+        parity=Parity(tuple(k.comparison for k in kinds), limits, tuple(worst)),
+        golden=golden(session, [k.rows for k in kinds]),
+    )
+
+
+def advice(certificate: Certificate) -> str:
+    """What a reader should do about the certificate, in a few sentences."""
+    parity = certificate.parity
+    if parity.passed:
+        rows = sum(c.rows for c in parity.comparisons)
+        apart = max(c.max_abs_diff for c in parity.comparisons)
+        return f"The graph answers as the trained model on {rows} rows (at most {apart:.1e} apart)."
+    failed = {c.kind: c for c in parity.comparisons if not _held(c, parity.limits)}
+    figures = "; ".join(
+        f"{c.kind}: {c.label_flips} label flips and {c.over_tolerance} over the tolerance in "
+        f"{c.rows} rows"
+        for c in failed.values()
+    )
+    return f"{figures}. {_cause(failed)}"
+
+
+def _held(comparison: Comparison, limits: Limits) -> bool:
+    return Parity((comparison,), limits).passed
+
+
+def _cause(failed: dict[str, Comparison]) -> str:
+    if any(c.rows == 0 for c in failed.values()):
+        return (
+            "The trained model accepted none of the rows tried: log the version with an "
+            "input_example of real rows, or give ranges and categories under inputs in its YAML."
+        )
+    if "reference" in failed:
+        return (
+            "Ordinary rows differ, so a step is converted wrongly or computed in float32: replace "
+            "the pipeline's steps one by one to find it, or log the model as ONNX yourself."
+        )
+    if "thresholds" in failed:
+        return (
+            "Only rows beside a threshold differ: a value is rounded before it is compared, as a "
+            "float32 scaler in front of trees does. Compute preprocessing in float64, or allow the "
+            "share that is harmless with max_share_over_tolerance in the model's YAML."
+        )
+    return (
+        "Only edge rows differ (zeros, extremes, missing values, unseen categories): forbid what "
+        "production never sends with minimum, maximum, categories or max_length under inputs in "
+        "the model's YAML, or train with such values."
+    )

@@ -1,0 +1,85 @@
+"""The files of one model version: what the steps of the lifecycle hand on."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bentos.model_server.certificate import Certificate, decode_certificate
+from bentos.model_server.contract import Contract, decode_contract
+from deploy.home import write_atomically
+
+
+class MissingFileError(FileNotFoundError):
+    """An earlier step has not run for this version."""
+
+
+class BuiltRelease(msgspec.Struct, frozen=True):
+    """`bento.json`: the Bento that was built of this version."""
+
+    tag: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class VersionFolder:
+    """`<versions>/<model>/<version>/`. Every file is replaced by rename, never half-written."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, versions: Path, model: str, version: int | str) -> "VersionFolder":
+        """The folder of one version; it is made when the first file is written."""
+        return cls(versions / model / str(version))
+
+    @property
+    def onnx(self) -> Path:
+        """The exported graph."""
+        return self.path / "model.onnx"
+
+    def _read(self, name: str, step: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingFileError(
+                f"{self.path / name} is missing: materialize {step} for this version first"
+            ) from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / name, data)
+
+    def onnx_bytes(self) -> bytes:
+        """The exported graph."""
+        return self._read("model.onnx", "onnx_model")
+
+    def onnx_sha256(self) -> str:
+        """The digest of the file as it is now."""
+        return hashlib.sha256(self.onnx_bytes()).hexdigest()
+
+    def contract(self) -> Contract:
+        """The contract that was exported with the graph."""
+        return decode_contract(self._read("contract.json", "onnx_model"))
+
+    def certificate(self) -> Certificate:
+        """The certificate, which knows of the smoke test once that ran."""
+        return decode_certificate(self._read("certificate.json", "conversion_parity"))
+
+    def bento(self) -> BuiltRelease:
+        """The Bento that was built last."""
+        return msgspec.json.decode(self._read("bento.json", "bento"), type=BuiltRelease)
+
+    def write_export(self, onnx: bytes, contract: Contract) -> None:
+        """A new export makes what was proved of an older one void."""
+        (self.path / "certificate.json").unlink(missing_ok=True)
+        self._write("model.onnx", onnx)
+        self._write("contract.json", contract.encode())
+
+    def write_certificate(self, certificate: Certificate) -> None:
+        """Replace the certificate."""
+        self._write("certificate.json", certificate.encode())
+
+    def write_bento(self, built: BuiltRelease) -> None:
+        """Remember the Bento."""
+        self._write("bento.json", msgspec.json.encode(built))
