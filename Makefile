@@ -17,12 +17,12 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet uv
 
 $(PLATFORM): requirements/platform.lock pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/platform.lock
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/platform.lock
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 $(DEV): requirements/dev.lock $(PLATFORM)
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	@touch $@
 
 demo: $(PLATFORM) ## everything once: start, train two models, watch them reach production, ask them

@@ -123,14 +123,23 @@ _state = sa.Table(
 )
 
 
-def _decode_live(text: str) -> tuple[Live, ...]:
-    return msgspec.json.decode(text, type=tuple[Live, ...])
+def _decode(text: str, kind: Any, where: str) -> Any:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise LedgerError(f"{where} cannot be read: a row was changed: {error}") from error
+
+
+def _stored_state(row: Mapping[Any, Any]) -> State:
+    where = f"the state of {row['model']} in {row['environment']}"
+    live = _decode(row["live"], tuple[Live, ...], where)
+    return State(row["environment"], row["model"], row["generation"], live)
 
 
 def _event(row: Mapping[Any, Any]) -> Event:
-    columns = dict(row)
-    columns["evidence"] = msgspec.json.decode(columns["evidence"])
-    columns["live"] = _decode_live(columns["live"])
+    columns, where = dict(row), f"event {row['id']}"
+    columns["evidence"] = _decode(columns["evidence"], dict[str, Any], where)
+    columns["live"] = _decode(columns["live"], tuple[Live, ...], where)
     return Event(**columns)
 
 
@@ -152,7 +161,10 @@ class Ledger:
     """See the module. `url` is a SQLAlchemy URL: SQLite as shipped, PostgreSQL elsewhere."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, pool_pre_ping=True)
+        try:
+            self._engine = sa.create_engine(url, pool_pre_ping=True)
+        except sa.exc.ArgumentError as error:
+            raise LedgerError(f"the ledger's URL cannot be used: {error}") from error
         if self._engine.dialect.name == "sqlite":
             _begin_immediately(self._engine)
         with self._transaction() as connection:
@@ -180,13 +192,7 @@ class Ledger:
     def states(self) -> dict[tuple[str, str], State]:
         """All states by (environment, model)."""
         with self._transaction() as connection:
-            rows = connection.execute(sa.select(_state)).mappings().all()
-        return {
-            (row["environment"], row["model"]): State(
-                row["environment"], row["model"], row["generation"], _decode_live(row["live"])
-            )
-            for row in rows
-        }
+            return _states(connection)
 
     def record(self, change: Change) -> Event:
         """Append the event and move the state in one transaction.
@@ -260,25 +266,40 @@ class Ledger:
         if environment is not None:
             query = query.where(_events.c.environment == environment)
         with self._transaction() as connection:
-            return [_event(row) for row in connection.execute(query).mappings()]
+            return _read_events(connection, query)
 
     def check(self) -> None:
         """Follow the chain; LedgerError names the first row that was changed, added or removed."""
+        with self._transaction() as connection:  # one moment: others may write meanwhile
+            events = _read_events(connection, sa.select(_events).order_by(_events.c.id))
+            current = _states(connection)
         previous, states = GENESIS, {}
-        for number, event in enumerate(self.events(), start=1):
+        for number, event in enumerate(events, start=1):
             if event.id != number or event.previous_hash != previous:
                 raise LedgerError(f"the chain breaks before event {event.id}: a row is missing")
             if event.hash != event.expected_hash():
                 raise LedgerError(f"event {event.id} is not what was written: a row was changed")
             previous = event.hash
             states[event.environment, event.model] = (event.generation, event.live)
-        stored = {key: (state.generation, state.live) for key, state in self.states().items()}
+        stored = {key: (state.generation, state.live) for key, state in current.items()}
         if stored != states:
             raise LedgerError("the current state is not what the events lead to")
 
 
+def _states(connection: sa.Connection) -> dict[tuple[str, str], State]:
+    rows = connection.execute(sa.select(_state)).mappings()
+    return {(row["environment"], row["model"]): _stored_state(row) for row in rows}
+
+
+def _read_events(connection: sa.Connection, query: sa.Select[Any]) -> list[Event]:
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
 def _check_weights(live: tuple[Live, ...]) -> None:
-    if live and sum(item.weight for item in live) != 100:
-        raise LedgerError(f"weights must sum to 100, got {[item.weight for item in live]}")
+    weights = [item.weight for item in live]
+    if not all(0 <= weight <= 100 for weight in weights):
+        raise LedgerError(f"weights must be between 0 and 100, got {weights}")
+    if live and sum(weights) != 100:
+        raise LedgerError(f"weights must sum to 100, got {weights}")
     if len({item.label for item in live}) != len(live):
         raise LedgerError(f"a version is live twice: {[item.label for item in live]}")

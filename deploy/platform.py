@@ -1,5 +1,6 @@
 """The local platform: which processes there are, with which files and environment."""
 
+import hashlib
 import json
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from serving_config.schema import Configuration
 
 _DAGSTER_YAML = """\
 telemetry: {enabled: false}
+nux: {enabled: false}
 concurrency:
   runs: {max_concurrent_runs: 4}
   pools: {default_limit: 1, granularity: op}
@@ -54,10 +56,25 @@ class LocalPlatform:
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_LOGGING_LEVEL": "WARNING",
+            # Enough for a registry that is being restarted; MLflow's own 7 retries take minutes.
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
             "BENTOML_DO_NOT_TRACK": "True",
             "DO_NOT_TRACK": "true",
             "PYTHONUNBUFFERED": "1",
         }
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the settings, to see whether they changed since the start."""
+        return hashlib.sha256(self.configuration.model_dump_json().encode()).hexdigest()
+
+    def started_with(self) -> str | None:
+        """The fingerprint of the settings that the running platform has read."""
+        try:
+            return (self.home.run / "settings.sha256").read_text()
+        except FileNotFoundError:
+            return None
 
     def require_ports(self) -> None:
         """Raise PortInUseError for the first configured port that is taken."""
@@ -76,6 +93,7 @@ class LocalPlatform:
         # JSON is YAML.
         workspace = json.dumps({"load_from": [{"grpc_server": server}]})
         write_atomically(home.dagster / "workspace.yaml", workspace.encode())
+        write_atomically(home.run / "settings.sha256", self.fingerprint().encode())
         write_static(home, self.configuration.platform.gateway.port)
 
     def processes(self) -> list[ProcessSpec]:

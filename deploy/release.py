@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bentos.model_server.bundle import Bundle, BundleError, read_bundle
-
 from bentos.model_server.certificate import Certificate, CertificateError
 from bentos.model_server.contract import ContractError
 from deploy.ledger import Live

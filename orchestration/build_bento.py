@@ -134,6 +134,12 @@ def _locked(bento_home: Path) -> Iterator[None]:
         yield
 
 
+def _sweep(bento_home: Path, name: str) -> None:
+    # A build that failed leaves its folder; on a full disk each attempt would make it fuller.
+    for folder in (bento_home / "tmp").glob(f"bentoml_bento_{name}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _run_child(context: Path, bento_home: Path, name: str, version: str) -> None:
     own = ("BENTOML_", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
@@ -155,10 +161,12 @@ def _run_child(context: Path, bento_home: Path, name: str, version: str) -> None
             check=False,
         )
     except subprocess.TimeoutExpired as error:
+        _sweep(bento_home, name)
         raise BuildError(
             f"bentoml build of {name}:{version} was not done after {TIMEOUT_SECONDS} s"
         ) from error
     if child.returncode != 0:
+        _sweep(bento_home, name)
         lines = [line.strip() for line in child.stdout.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {child.returncode} and no output"
         raise BuildError(f"bentoml build of {name}:{version} failed: {reason}")

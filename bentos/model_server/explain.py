@@ -11,6 +11,9 @@ from typing import Any
 from bentos.model_server.fields import Field, shown
 from bentos.model_server.problems import MAX_ERRORS, FieldError, clean, malformed
 
+# Where the complaint is about the request as a whole, as JSONPath writes it.
+WHOLE_BODY = "$"
+
 
 class _Object(dict[str, Any]):
     """A JSON object that remembers which keys came twice."""
@@ -84,7 +87,7 @@ def _positional(fields: Sequence[Field], value: list[Any], row: int | None) -> l
 def one(fields: Sequence[Field], document: Any, *, unwrapped: bool) -> list[FieldError]:
     """What is wrong with the document of `/predict`. unwrapped: inputs may stand at the top."""
     if not isinstance(document, _Object):
-        return [FieldError("", f"expected an object with features, got {shown(document)}")]
+        return [FieldError(WHOLE_BODY, f"expected an object with features, got {shown(document)}")]
     if "features" not in document:
         if unwrapped and any(field.name in document for field in fields):
             return _named(fields, document, None)
@@ -107,7 +110,7 @@ def _strangers(document: _Object, known: str) -> list[FieldError]:
 def many(fields: Sequence[Field], document: Any) -> list[FieldError]:
     """What is wrong with the document of `/predict/batch`; ends after MAX_ERRORS."""
     if not isinstance(document, _Object):
-        return [FieldError("", f"expected an object with instances, got {shown(document)}")]
+        return [FieldError(WHOLE_BODY, f"expected an object with instances, got {shown(document)}")]
     errors = _duplicates(document) + _strangers(document, "instances")
     instances = document.get("instances")
     if "instances" not in document:

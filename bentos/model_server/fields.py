@@ -14,6 +14,7 @@ import msgspec
 from bentos.model_server.contract import FLOATS, INTEGERS, Contract, ContractError, Dtype, Input
 from bentos.model_server.problems import clean
 
+MAX_CHOICES = 20
 FLOAT32_MAX = 3.4028234663852886e38
 RANGES: dict[str, tuple[float, float]] = {
     "float32": (-FLOAT32_MAX, FLOAT32_MAX),
@@ -90,8 +91,10 @@ class Field:
         """What the field takes, in words."""
         null = "" if self.required else ", or null"
         if self.categories is not None:
-            choices = ", ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in self.categories)
-            return f"one of {choices}{null}"
+            listed = self.categories[:MAX_CHOICES]
+            choices = ", ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in listed)
+            more = len(self.categories) - len(listed)
+            return f"one of {choices}" + (f" and {more} more" if more else "") + null
         if self.dtype == "string" and self.max_length is not None:
             return f"a text of at most {self.max_length} characters{null}"
         if self.low is None or self.high is None:

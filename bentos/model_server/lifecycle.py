@@ -139,8 +139,6 @@ class Lifecycle:
 
     def require_model(self) -> LoadedModel:
         """The model, also while draining; a 503 Problem where there is none."""
-        if self.model is None:
-            problem = self.not_ready()
-            assert problem is not None  # noqa: S101 - no model means not ready
-            raise problem
-        return self.model
+        if self.model is not None:
+            return self.model
+        raise self.not_ready() or unavailable("model-loading", "there is no model")

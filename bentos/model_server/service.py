@@ -42,6 +42,16 @@ def workers() -> int:
     return int(_number("SLIPWAY_WORKERS", "1", least=1))
 
 
+def threads() -> int:
+    """ONNX Runtime threads of each worker, from the environment."""
+    return int(_number("SLIPWAY_THREADS", "1", least=1))
+
+
+def drain_seconds() -> float:
+    """Seconds between SIGTERM and the end of listening, from the environment."""
+    return _number("SLIPWAY_DRAIN_SECONDS", "0.5", least=0)
+
+
 def settings(bento: str) -> "Settings":
     """The worker's settings, from the environment."""
     from bentos.model_server.lifecycle import Settings
@@ -49,8 +59,8 @@ def settings(bento: str) -> "Settings":
     return Settings(
         model_folder=Path(os.environ.get("SLIPWAY_MODEL_DIR") or SOURCE_ROOT / "model"),
         bento=bento,
-        threads=int(_number("SLIPWAY_THREADS", "1", least=1)),
-        drain_seconds=_number("SLIPWAY_DRAIN_SECONDS", "0.5", least=0),
+        threads=threads(),
+        drain_seconds=drain_seconds(),
         metrics_folder=os.environ.get(METRICS_FOLDER),
     )
 
@@ -76,7 +86,11 @@ class Inner:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def prepare() -> None:
-        """BentoML calls this in the master, once, before it starts the workers."""
+        """BentoML calls this in the master, once, before it starts the workers.
+
+        A setting that no worker could read stops the master here: it would start them for ever.
+        """
+        threads(), drain_seconds()
         prepare_master(workers())
 
 

@@ -99,13 +99,15 @@ class LocalTarget:
                 if answer.status_code == httpx.codes.OK:
                     _require_digest(httpx.get(f"{url}/model/info", timeout=2).json(), release)
                     return
-                last = f"/ready answers {answer.status_code}: {answer.text[:300]}"
+                last = f"/ready answers {answer.status_code}: {answer.text[:500]}"
+                if "model-refused" in answer.text:  # it will not change its mind
+                    break
             except httpx.HTTPError:
                 time.sleep(_POLL_SECONDS)
                 continue
             time.sleep(_POLL_SECONDS)
         raise TargetError(
-            f"{release.tag} was not ready in {environment} within {seconds:g} s: {last}; "
+            f"{release.tag} did not get ready in {environment} (within {seconds:g} s): {last}; "
             f"{_last_line(self.home.logs / f'{name}.log')}"
         )
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import local_platform
 from orchestration.cli.follow import render, require_success
-from orchestration.cli.models import live_version
-from orchestration.cli.output import console, step
-from orchestration.cli.platform import addresses, dagster_url, gateway_url, start
+from orchestration.cli.models import live_version, registered_versions, train_and_register
+from orchestration.cli.output import console
+from orchestration.cli.platform import addresses, dagster_url, gateway_url, job_name, start
 from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus
 from serving_config.schema import Model
 
@@ -53,14 +53,9 @@ def demo() -> None:
 
 def _trained(platform: LocalPlatform, model: Model) -> int:
     """The version to wait for: one in production or on its way, else one trained now."""
-    from orchestration.cli.models import registered_versions
-    from orchestration.training import train
-
     if known := registered_versions(platform, model):
         return known[-1]
-    with step(f"{model.name} is trained and registered in MLflow"):
-        registered = train(model, platform.configuration.platform.mlflow.uri)
-    return registered.version
+    return train_and_register(platform, model).version
 
 
 def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
@@ -92,7 +87,7 @@ def _arrived(platform: LocalPlatform, dagster: DagsterClient, model: str, versio
 
 def _runs(dagster: DagsterClient, model: str, version: int) -> list[RunStatus]:
     """The version's latest run of each job, in the order they go."""
-    jobs = [f"{model.replace('-', '_')}_to_{target}" for target in ("staging", "production")]
+    jobs = [job_name(model, target) for target in ("staging", "production")]
     return [run for job in jobs for run in dagster.runs(job, str(version))[:1]]
 
 

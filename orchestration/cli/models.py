@@ -1,6 +1,8 @@
 """`slipway train`, and `verify`, `release`, `promote`, which start Dagster runs."""
 
 import getpass
+import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +12,12 @@ from deploy.supervision import Supervisor
 from orchestration.cli.context import configured_model, local_platform
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import StartError, dagster_url
+from orchestration.cli.platform import StartError, dagster_url, job_name
 from orchestration.dagster_client import DagsterClient
 from serving_config.schema import Model
+
+if TYPE_CHECKING:
+    from orchestration.training import RegisteredVersion
 
 # As orchestration.defs.lifecycle.names spells them; importing Dagster for it costs 2 s.
 _ACTOR_TAG = "slipway/actor"
@@ -53,10 +58,6 @@ def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
     return [item.version for item in registry.versions(model.registered_model)]
 
 
-def _job(model: Model, target: str) -> str:
-    return f"{model.name.replace('-', '_')}_to_{target}"
-
-
 def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *steps: str) -> None:
     """Start a job of the model for the version and follow it to its end."""
     dagster = DagsterClient(dagster_url(platform))
@@ -64,19 +65,27 @@ def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *s
     tags = {_ACTOR_TAG: f"{getpass.getuser()} (slipway)"}
     prefix = model.name.replace("-", "_")
     keys = [f"{prefix}__{name}" for name in steps]
-    follow(dagster, dagster.launch(_job(model, target), str(version), tags, keys))
+    follow(dagster, dagster.launch(job_name(model.name, target), str(version), tags, keys))
+
+
+def train_and_register(platform: LocalPlatform, model: Model) -> "RegisteredVersion":
+    """Run the model's training function; MLflow's own chatter stays out of the terminal."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from orchestration.training import train as run_training
+
+    with step(f"{model.name} is trained and registered in MLflow"):
+        return run_training(model, platform.configuration.platform.mlflow.uri)
 
 
 @click.command()
 @click.argument("model")
 def train(model: str) -> None:
     """Train MODEL by its YAML's `training` and register the new version."""
-    from orchestration.training import train as train_model
-
     platform = local_platform()
     settings = configured_model(platform, model)
-    with step(f"{model} is trained and registered"):
-        registered = train_model(settings, platform.configuration.platform.mlflow.uri)
+    registered = train_and_register(platform, settings)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
     console.print(f"{model} version {registered.version} ({scores})")
     page = f"/#/models/{registered.name}/versions/{registered.version}"

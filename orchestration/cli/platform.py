@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import click
@@ -16,10 +18,10 @@ from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import ProcessStatus, Supervisor
-from deploy.targets.local import server_ports
+from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_platform
 from orchestration.cli.output import ago, console, megabytes, step
-from orchestration.dagster_client import DagsterClient
+from orchestration.dagster_client import DagsterClient, DagsterError
 
 _READY_SECONDS = 120
 _POLL_SECONDS = 0.2
@@ -39,11 +41,22 @@ def gateway_url(platform: LocalPlatform) -> str:
     return f"http://127.0.0.1:{platform.configuration.platform.gateway.port}"
 
 
+def job_name(model: str, target: str) -> str:
+    """The job that takes a model to staging or production.
+
+    As orchestration.defs.lifecycle.names has it; a test holds the two together. Importing
+    Dagster for it would cost every command 2 s.
+    """
+    return f"{model.replace('-', '_')}_to_{target}"
+
+
 def start(platform: LocalPlatform) -> None:
     """Bring the platform up and wait until every part answers; harmless where it is up."""
     supervisor = Supervisor(platform.home.create())
     if supervisor.running():
         console.print(f"the platform is up already in {platform.home.root}")
+        if platform.started_with() != platform.fingerprint():
+            _reload(platform, supervisor)
         _wait_until_ready(platform, None)
         return
     if ended := end_all(platform.home.root):
@@ -65,6 +78,36 @@ def start(platform: LocalPlatform) -> None:
     except BaseException:
         stop(platform)  # what came up half is not up
         raise
+
+
+def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
+    """Bring changed settings into force: definitions and routes. Ports need a new start."""
+    dagster = DagsterClient(dagster_url(platform))
+    with step("changed settings are read") as say:
+        while running := dagster.in_progress():
+            say(f"waiting for {running} runs in progress")
+            time.sleep(_POLL_SECONDS)
+        supervisor.restart("dagster-code")
+        supervisor.restart("dagster-daemon")
+        _wait_for_definitions(platform, dagster)
+        ledger = Ledger(platform.home.ledger_url)
+        target = LocalTarget(
+            platform.home, platform.configuration, ledger, platform.working_directory
+        )
+        target.route()
+        ledger.close()
+        platform.write_files()
+
+
+def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> None:
+    wanted = {job_name(model, "production") for model in platform.configuration.models}
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(DagsterError):  # the code server is starting
+            if wanted <= dagster.reload():
+                return
+        time.sleep(_POLL_SECONDS)
+    raise StartError(f"the new definitions do not load; {_last_words(platform, 'Dagster')}")
 
 
 def _fail_interrupted_runs(platform: LocalPlatform) -> None:
@@ -283,9 +326,11 @@ def _process_table(processes: list[dict[str, Any]]) -> Table:
 
 
 def _live_table(live: list[dict[str, Any]]) -> Table:
-    table = Table("live", "environment", "version", "weight", "since", "by", box=None)
+    table = Table(
+        "live", "environment", "version", "weight", "since", "by", box=None, header_style="dim"
+    )
     for item in live:
-        since = item["since"].replace("T", " ").partition(".")[0]
+        since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
         weight = f"{item['weight']} %"
         table.add_row(
             item["model"], item["environment"], item["version"], weight, since, item["by"]

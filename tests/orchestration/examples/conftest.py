@@ -1,27 +1,15 @@
 """A real registry in a SQLite file, and one function that trains into it."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import SADeprecationWarning
 
 from orchestration.training import RegisteredVersion, mlflow_client, train
 from serving_config.schema import Model
 
 Train = Callable[[Model], RegisteredVersion]
 Download = Callable[[str, RegisteredVersion], Path]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _mlflow_imported() -> None:
-    """Two modules of MLflow warn about MLflow's own code, once, when they are imported."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The ``noload`` loader", SADeprecationWarning)
-        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
-        import mlflow.pyfunc
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,26 @@
+"""A real platform on free ports, started by `slipway demo` once for all end-to-end tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.harness import Checkout
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    """A checkout on which nothing runs."""
+    made = Checkout.make()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Checkout]:
+    """A platform after `slipway demo`: both example models are in production."""
+    made = Checkout.make()
+    try:
+        made.must("demo")
+        yield made
+    finally:
+        made.close()
