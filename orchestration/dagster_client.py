@@ -67,7 +67,8 @@ class DagsterClient:
                 f"Dagster at {self.url} does not answer ({error}): is the platform up? `slipway up`"
             ) from error
         if answer.get("errors"):
-            raise DagsterError(f"Dagster at {self.url}: {answer['errors'][0]['message']}")
+            message = answer["errors"][0]["message"].strip().splitlines()[0]
+            raise DagsterError(f"Dagster at {self.url}: {message}")
         return answer["data"]
 
     def not_ready(self) -> str | None:
@@ -89,6 +90,30 @@ class DagsterClient:
         statuses = data["instance"]["daemonHealth"]["allDaemonStatuses"]
         waiting = [s["daemonType"] for s in statuses if s["required"] and not s["healthy"]]
         return f"the daemon is starting ({', '.join(waiting).lower()})" if waiting else None
+
+    def in_progress(self) -> int:
+        """How many runs are being executed."""
+        data = self._query(
+            """{ runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) {
+              ... on Runs { count } ... on PythonError { message } } }"""
+        )["runsOrError"]
+        if "count" not in data:
+            raise DagsterError(f"runs in progress: {data.get('message')}")
+        return int(data["count"])
+
+    def reload(self) -> set[str]:
+        """Make the webserver read the definitions again; returns the jobs it found.
+
+        Raises DagsterError while the code server is starting.
+        """
+        data = self._query(
+            """mutation { reloadWorkspace { ... on Workspace { locationEntries {
+              locationOrLoadError { ... on RepositoryLocation { repositories { jobs { name } } } }
+            } } } }"""
+        )["reloadWorkspace"]
+        locations = [entry["locationOrLoadError"] or {} for entry in data["locationEntries"]]
+        repositories = [r for location in locations for r in location.get("repositories", [])]
+        return {job["name"] for repository in repositories for job in repository["jobs"]}
 
     def add_partition(self, partitions: str, key: str) -> None:
         """Add a dynamic partition; one that is there already is no error."""

@@ -1,11 +1,12 @@
 """Does the graph answer as the trained model does? The answer is a certificate."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bentos.model_server.certificate import Certificate, Comparison, Limits, Parity
 from bentos.model_server.session import ModelSession
 from orchestration.export.native import NativeModel
-from orchestration.verification.compare import WORST, Compared, compare
+from orchestration.verification.compare import WORST, Compared, Kind, compare
 from orchestration.verification.edges import edge_rows
 from orchestration.verification.golden import golden
 from orchestration.verification.rows import build_space
@@ -32,16 +33,34 @@ def verify(
     The graph is only asked through `session`, the class that serves it. The same arguments give
     the same certificate.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    # thousands of small predictions: OpenMP's threads would spin on a busy machine
+    with threadpool_limits(limits=1):
+        return _verify(native, session, reference, limits, seed)
+
+
+def _verify(
+    native: NativeModel,
+    session: ModelSession,
+    reference: "pd.DataFrame | None",
+    limits: Limits,
+    seed: int,
+) -> Certificate:
     contract = session.contract
     space = build_space(contract, native.example if reference is None else reference, seed)
     kinds: list[Compared] = [
         compare("reference", space.reference, native, session.predict, contract, limits),
         compare(
-            "thresholds", threshold_rows(native, space, seed), native, session.predict, contract,
+            "thresholds",
+            threshold_rows(native, space, seed),
+            native,
+            session.predict,
+            contract,
             limits,
         ),
         compare("edges", edge_rows(space), native, session.predict, contract, limits),
-    ]  # fmt: skip
+    ]
     worst = sorted((w for k in kinds for w in k.worst), key=lambda w: -w.difference)[:WORST]
     return Certificate(
         model=contract.model,
@@ -74,7 +93,7 @@ def _held(comparison: Comparison, limits: Limits) -> bool:
     return Parity((comparison,), limits).passed
 
 
-def _cause(failed: dict[str, Comparison]) -> str:
+def _cause(failed: Mapping[Kind, Comparison]) -> str:
     if any(c.rows == 0 for c in failed.values()):
         return (
             "The trained model accepted none of the rows tried: log the version with an "

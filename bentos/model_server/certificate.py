@@ -35,8 +35,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The trained model against the graph on one kind of rows.
 
-    ties: rows whose label differs while the trained model's two best probabilities lie within
-        the tolerance of each other: no arithmetic can order them, so they are counted apart.
+    ties: rows that no arithmetic can decide, counted apart. Their label differs while the trained
+        model's two best scores lie within the tolerance of each other; or, on rows made to lie
+        beside a threshold and on edge rows, the trained model itself gives the graph's answer
+        when one number moves by 1e-12 relative (the last bits of a logarithm; a rounding to
+        float32, 6e-8, is no tie). On reference rows only the former counts as a tie.
     """
 
     kind: Literal["reference", "thresholds", "edges"]

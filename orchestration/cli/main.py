@@ -7,6 +7,13 @@ import click
 
 from orchestration.cli import demo, models, platform
 
+# What the libraries would print into our output, or send elsewhere.
+_QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="slipway")
@@ -26,6 +33,8 @@ cli.add_command(demo.demo)
 
 def main() -> None:
     """Run the command. SLIPWAY_DEBUG=1 shows the traceback of a failure."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as error:

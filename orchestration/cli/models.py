@@ -1,7 +1,6 @@
 """`slipway train`, and `verify`, `release`, `promote`, which start Dagster runs."""
 
 import getpass
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -69,10 +68,7 @@ def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *s
 
 
 def train_and_register(platform: LocalPlatform, model: Model) -> "RegisteredVersion":
-    """Run the model's training function; MLflow's own chatter stays out of the terminal."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    """Run the model's training function."""
     from orchestration.training import train as run_training
 
     with step(f"{model.name} is trained and registered in MLflow"):

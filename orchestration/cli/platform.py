@@ -1,5 +1,6 @@
 """`slipway up`, `down`, `status`."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -53,16 +54,27 @@ def job_name(model: str, target: str) -> str:
 def start(platform: LocalPlatform) -> None:
     """Bring the platform up and wait until every part answers; harmless where it is up."""
     supervisor = Supervisor(platform.home.create())
-    if supervisor.running():
-        console.print(f"the platform is up already in {platform.home.root}")
-        if platform.started_with() != platform.fingerprint():
-            _reload(platform, supervisor)
-        _wait_until_ready(platform, None)
-        return
+    with (platform.home.run / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds it up
+        if supervisor.running():
+            _keep_up(platform, supervisor)
+        else:
+            _start_anew(platform)
+
+
+def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> None:
+    console.print(f"the platform is up already in {platform.home.root}")
+    if platform.started_with() != platform.fingerprint():
+        _reload(platform, supervisor)
+    _wait_until_ready(platform, None)
+
+
+def _start_anew(platform: LocalPlatform) -> None:
     if ended := end_all(platform.home.root):
         console.print(f"[yellow]ended {ended} processes that an earlier crash left behind[/]")
     platform.require_ports()
-    _fail_interrupted_runs(platform)
+    platform.write_files()
+    _prepare_dagster(platform)
     with (platform.home.logs / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.supervisor"],
@@ -110,12 +122,12 @@ def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> No
     raise StartError(f"the new definitions do not load; {_last_words(platform, 'Dagster')}")
 
 
-def _fail_interrupted_runs(platform: LocalPlatform) -> None:
-    if (platform.home.dagster / "history").is_dir():
-        from orchestration.recovery import fail_interrupted_runs
+def _prepare_dagster(platform: LocalPlatform) -> None:
+    """Its tables, made by one process: two that start at once break them for good."""
+    from orchestration.recovery import fail_interrupted_runs
 
-        for run_id in fail_interrupted_runs(platform.home.dagster):
-            console.print(f"[yellow]run {run_id} was interrupted; it will be tried again[/]")
+    for run_id in fail_interrupted_runs(platform.home.dagster):
+        console.print(f"[yellow]run {run_id} was interrupted; it will be tried again[/]")
 
 
 def _wait_until_ready(platform: LocalPlatform, process: "subprocess.Popen[bytes] | None") -> None:

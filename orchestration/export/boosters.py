@@ -19,9 +19,16 @@ from orchestration.export.trees import Forest
 _LOGISTIC = ("binary:logistic", "reg:logistic")
 _LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox")
 _IDENTITY = (
-    "reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:absoluteerror",
-    "reg:quantileerror", "rank:pairwise", "rank:ndcg", "rank:map", "binary:logitraw",
-)  # fmt: skip
+    "reg:squarederror",
+    "reg:squaredlogerror",
+    "reg:pseudohubererror",
+    "reg:absoluteerror",
+    "reg:quantileerror",
+    "rank:pairwise",
+    "rank:ndcg",
+    "rank:map",
+    "binary:logitraw",
+)
 
 
 @estimates("xgboost.XGBClassifier", "xgboost.XGBRFClassifier")

@@ -42,9 +42,13 @@ def _position(values: Tensor, categories: list[Any], graph: Graph) -> str:
     if values.dtype == "string":
         keys = [MISSING_TEXT if _is_missing(c) else str(c) for c in categories]
         return graph.node(
-            "LabelEncoder", [flat], domain="ai.onnx.ml", keys_strings=keys,
-            values_int64s=list(range(len(keys))), default_int64=len(keys),
-        )  # fmt: skip
+            "LabelEncoder",
+            [flat],
+            domain="ai.onnx.ml",
+            keys_strings=keys,
+            values_int64s=list(range(len(keys))),
+            default_int64=len(keys),
+        )
     numbers = np.array([np.nan if _is_missing(c) else float(c) for c in categories])
     hit = graph.node("Equal", [values.name, graph.constant(numbers.reshape(1, -1))])
     if np.isnan(numbers).any():
@@ -69,7 +73,7 @@ def _probe(encoder: Any, j: int, value: Any) -> npt.NDArray[Any]:
     """What the fitted encoder makes of one value in column j, the others at their first."""
     row = [categories[0] for categories in encoder.categories_]
     row[j] = value
-    array = np.array([row], dtype=object)
+    array: Any = np.array([row], dtype=object)
     if hasattr(encoder, "feature_names_in_"):
         import pandas as pd
 
@@ -78,7 +82,8 @@ def _probe(encoder: Any, j: int, value: Any) -> npt.NDArray[Any]:
         warnings.simplefilter("ignore")  # unknown categories are asked for on purpose
         result = encoder.transform(array)
     result = result.toarray() if hasattr(result, "toarray") else result
-    return np.asarray(result, dtype=np.float64)[0]
+    values: npt.NDArray[Any] = np.asarray(result, dtype=np.float64)[0]
+    return values
 
 
 def _spans(encoder: Any, width: int) -> list[slice]:
@@ -164,9 +169,13 @@ def _impute_strings(step: Any, data: Data, graph: Graph) -> Tensor:
             )
         marker = MISSING_TEXT if _is_missing(step.missing_values) else str(step.missing_values)
         code = graph.node(
-            "LabelEncoder", [x.name], domain="ai.onnx.ml",
-            keys_strings=[marker], values_int64s=[1], default_int64=0,
-        )  # fmt: skip
+            "LabelEncoder",
+            [x.name],
+            domain="ai.onnx.ml",
+            keys_strings=[marker],
+            values_int64s=[1],
+            default_int64=0,
+        )
         missing = graph.cast(Tensor(code, "int64", 1), "bool")
         value = graph.constant(np.array([[str(fill)]], dtype=object), "string")
         columns.append(Tensor(graph.node("Where", [missing.name, value, x.name]), "string", 1))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestration.export import categorical, ensembles, estimators, numeric, text
+from orchestration.export import categorical, ensembles, estimators, functions, numeric, text
 from orchestration.export.data import Data, Table, matrix, wide
 from orchestration.export.errors import UnservableModel
 from orchestration.export.fallback import convert_estimator, convert_transformer
@@ -18,7 +18,16 @@ from orchestration.export.registry import (
     transforms,
 )
 
-__all__ = ["categorical", "ensembles", "estimate", "estimators", "numeric", "text", "transform"]
+__all__ = [
+    "categorical",
+    "ensembles",
+    "estimate",
+    "estimators",
+    "functions",
+    "numeric",
+    "text",
+    "transform",
+]
 
 
 def transform(step: Any, data: Data, graph: Graph) -> Data:

@@ -28,10 +28,16 @@ def contract_inputs(
         categories = column.categories or requirements.categories.get(field.name)
         fields.append(
             Input(
-                field.name, field.dtype, field.required, column.minimum, column.maximum,
-                _categories(categories), column.max_length, requirements.text.get(field.name),
+                field.name,
+                field.dtype,
+                field.required,
+                column.minimum,
+                column.maximum,
+                _categories(categories),
+                column.max_length,
+                requirements.text.get(field.name),
             )
-        )  # fmt: skip
+        )
     return tuple(fields)
 
 
@@ -102,15 +108,17 @@ def with_example(native: NativeModel, contract: Contract) -> Contract:
             rows.append([as_scalar(v, f) for f, v in pairs])
     rows.append([plausible(field) for field in contract.inputs])
     allowed = (
-        r for r in rows
+        r
+        for r in rows
         if all(v is not None and accepts(f, v) for f, v in zip(contract.inputs, r, strict=True))
-    )  # fmt: skip
+    )
     row = next(allowed, rows[-1])
     inputs = tuple(
-        field if field.required or _takes_missing(native, contract, row, i)
+        field
+        if field.required or _takes_missing(native, contract, row, i)
         else replace(field, required=True)
         for i, field in enumerate(contract.inputs)
-    )  # fmt: skip
+    )
     example = {f.name: v for f, v in zip(inputs, row, strict=True)}
     return replace(contract, inputs=inputs, example=example)
 

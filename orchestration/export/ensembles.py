@@ -7,8 +7,8 @@ import numpy as np
 
 from orchestration.export.data import Data, wide
 from orchestration.export.errors import UnservableModel
+from orchestration.export.functions import function
 from orchestration.export.graph import Graph, Tensor
-from orchestration.export.numeric import function
 from orchestration.export.registry import Scores, estimates
 from orchestration.export.tree_models import complement
 

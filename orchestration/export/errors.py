@@ -5,5 +5,5 @@ class ExportError(RuntimeError):
     """A model version that could not be turned into ONNX."""
 
 
-class UnservableModel(ExportError):
+class UnservableModel(ExportError):  # noqa: N818  it names a state of the model
     """A model version that cannot be served as it was logged; the message names the fix."""

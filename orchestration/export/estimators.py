@@ -3,49 +3,57 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from orchestration.export.data import Data, wide
 from orchestration.export.errors import UnservableModel
 from orchestration.export.graph import Graph, Tensor
-from orchestration.export.numeric import clip
 from orchestration.export.registry import Scores, estimates
 from orchestration.export.tree_models import linked
 
 # A classifying network this large is computed in float32: twice as fast, and int8 needs it.
 # Below, float64 costs microseconds and is exact.
 FLOAT32_WEIGHTS = 100_000
-# Inputs beyond are clipped there, as products of float32 overflow to inf - inf = NaN; a softmax
-# is saturated long before.
-FLOAT32_CLIP = 1e12
-
-
-def affine(x: Tensor, weights: npt.ArrayLike, bias: npt.ArrayLike, graph: Graph) -> Tensor:
-    """x W + b in x's dtype. weights: (features, outputs)."""
-    matrix = np.asarray(weights, dtype=x.dtype)
-    width = int(matrix.shape[1])
-    product = graph.apply("MatMul", x, matrix, width=width)
-    return graph.apply("Add", product, np.broadcast_to(np.asarray(bias), (width,)))
+# A row beyond is scaled down to it, as products of float32 overflow to inf - inf = NaN. Its
+# direction stays, and a softmax is saturated long before.
+FLOAT32_LARGEST = 1e12
 
 
 @estimates(
-    "LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "LassoLars", "LassoLarsCV", "Lars",
-    "LarsCV", "ElasticNet", "ElasticNetCV", "SGDRegressor", "LinearSVR", "HuberRegressor",
-    "BayesianRidge", "ARDRegression", "TheilSenRegressor", "OrthogonalMatchingPursuit",
-    "QuantileRegressor", "PassiveAggressiveRegressor", "PoissonRegressor", "GammaRegressor",
-)  # fmt: skip
+    "LinearRegression",
+    "Ridge",
+    "RidgeCV",
+    "Lasso",
+    "LassoCV",
+    "LassoLars",
+    "LassoLarsCV",
+    "Lars",
+    "LarsCV",
+    "ElasticNet",
+    "ElasticNetCV",
+    "SGDRegressor",
+    "LinearSVR",
+    "HuberRegressor",
+    "BayesianRidge",
+    "ARDRegression",
+    "TheilSenRegressor",
+    "OrthogonalMatchingPursuit",
+    "QuantileRegressor",
+    "PassiveAggressiveRegressor",
+    "PoissonRegressor",
+    "GammaRegressor",
+)
 def linear_regressor(step: Any, data: Data, graph: Graph) -> Tensor:
     """x coef + intercept, through exp for a log link."""
     coefficients = np.asarray(step.coef_)
     if coefficients.size != wide(data, graph).width:
         raise UnservableModel("a regression with several outputs is not served; train one for each")
-    value = affine(wide(data, graph), coefficients.reshape(-1, 1), step.intercept_, graph)
+    value = graph.affine(wide(data, graph), coefficients.reshape(-1, 1), step.intercept_)
     logarithmic = type(step).__name__ in ("PoissonRegressor", "GammaRegressor")
     return graph.unary("Exp", value) if logarithmic else value
 
 
 def _decision(step: Any, data: Data, graph: Graph) -> Tensor:
-    return affine(wide(data, graph), np.atleast_2d(step.coef_).T, step.intercept_, graph)
+    return graph.affine(wide(data, graph), np.atleast_2d(step.coef_).T, step.intercept_)
 
 
 @estimates("LogisticRegression", "LogisticRegressionCV", "LinearDiscriminantAnalysis")
@@ -60,9 +68,13 @@ def logistic(step: Any, data: Data, graph: Graph) -> Scores:
 
 
 @estimates(
-    "LinearSVC", "RidgeClassifier", "RidgeClassifierCV", "Perceptron",
-    "PassiveAggressiveClassifier", "SGDClassifier",
-)  # fmt: skip
+    "LinearSVC",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+    "Perceptron",
+    "PassiveAggressiveClassifier",
+    "SGDClassifier",
+)
 def linear_classifier(step: Any, data: Data, graph: Graph) -> Scores:
     """The class of the highest decision value; probabilities for SGD with log_loss only."""
     decision = _decision(step, data, graph)
@@ -97,13 +109,22 @@ def _layers(step: Any, data: Data, graph: Graph) -> Tensor:
     """The network up to its last affine layer."""
     x = wide(data, graph)
     if hasattr(step, "classes_") and sum(w.size for w in step.coefs_) > FLOAT32_WEIGHTS:
-        x = clip(graph.cast(x, "float32"), -FLOAT32_CLIP, FLOAT32_CLIP, graph)
+        x = graph.cast(_scaled_down(x, graph), "float32")
     last = len(step.coefs_) - 1
     for i, (weights, bias) in enumerate(zip(step.coefs_, step.intercepts_, strict=True)):
-        x = affine(x, weights, bias, graph)
+        x = graph.affine(x, weights, bias)
         if i < last and step.activation in _ACTIVATIONS:
             x = graph.unary(_ACTIVATIONS[step.activation], x)
     return x
+
+
+def _scaled_down(x: Tensor, graph: Graph) -> Tensor:
+    """Rows with a number beyond FLOAT32_LARGEST over a common factor; others times 1."""
+    limit = graph.constant(np.array([[FLOAT32_LARGEST]]))
+    axis = graph.constant([1], "int64")
+    largest = graph.node("ReduceMax", [graph.unary("Abs", x).name, axis], keepdims=1)
+    factor = graph.node("Div", [limit, graph.node("Max", [largest, limit])])
+    return Tensor(graph.node("Mul", [x.name, factor]), x.dtype, x.width)
 
 
 @estimates("MLPClassifier")

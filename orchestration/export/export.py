@@ -93,7 +93,7 @@ def _convert_estimator(native: NativeModel) -> Converted:
     from orchestration.export.compose import estimate
 
     graph = Graph()
-    kind = native.kind
+    kind, _ = native.kind, native.labels  # what is not served is refused before any work
     table, graph_inputs = open_table(_fed(native), graph)
     result = estimate(native.model, table, graph)
     if isinstance(result, Scores):
@@ -108,21 +108,13 @@ def _convert_estimator(native: NativeModel) -> Converted:
 def _fed(native: NativeModel) -> list[tuple[str, Any]]:
     """The columns the model was trained on, in its order; the signature may have more."""
     by_name = {field.name: field.dtype for field in native.signature.fields}
-    names = getattr(native.model, "feature_names_in_", None)
-    if names is None:
-        expected = getattr(native.model, "n_features_in_", len(by_name))
-        if isinstance(expected, int) and expected != len(by_name):
-            raise UnservableModel(
-                f"the model was trained on {expected} columns, its signature has {len(by_name)}; "
-                "log it again with the signature of the training data"
-            )
-        return list(by_name.items())
-    if missing := [str(n) for n in names if n not in by_name]:
+    expected = getattr(native.model, "n_features_in_", None)
+    if isinstance(expected, int) and expected != len(native.columns):
         raise UnservableModel(
-            f"the model was trained on columns that its signature lacks: {missing}; log it again "
-            "with the signature of the training data"
+            f"the model was trained on {expected} columns, its signature has "
+            f"{len(native.columns)}; log it again with the signature of the training data"
         )
-    return [(str(n), by_name[str(n)]) for n in names]
+    return [(name, by_name[name]) for name in native.columns]
 
 
 def _classification(

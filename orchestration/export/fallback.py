@@ -48,13 +48,21 @@ def _index(step: Any, label: str, dtype: str, graph: Graph) -> str:
     places = list(range(len(step.classes_)))
     if dtype == "string":
         return graph.node(
-            "LabelEncoder", [label], domain="ai.onnx.ml", default_int64=0,
-            keys_strings=[str(c) for c in step.classes_], values_int64s=places,
-        )  # fmt: skip
+            "LabelEncoder",
+            [label],
+            domain="ai.onnx.ml",
+            default_int64=0,
+            keys_strings=[str(c) for c in step.classes_],
+            values_int64s=places,
+        )
     return graph.node(
-        "LabelEncoder", [label], domain="ai.onnx.ml", default_int64=0,
-        keys_int64s=[int(c) for c in step.classes_], values_int64s=places,
-    )  # fmt: skip
+        "LabelEncoder",
+        [label],
+        domain="ai.onnx.ml",
+        default_int64=0,
+        keys_int64s=[int(c) for c in step.classes_],
+        values_int64s=places,
+    )
 
 
 def _convert(step: Any, x: Tensor, graph: Graph, options: dict[int, Any]) -> tuple[Any, Tensor]:
@@ -68,9 +76,11 @@ def _convert(step: Any, x: Tensor, graph: Graph, options: dict[int, Any]) -> tup
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what it warns of, verification measures
                 model = to_onnx(
-                    step, initial_types=[("x", kind([None, x.width]))], options=options,
+                    step,
+                    initial_types=[("x", kind([None, x.width]))],
+                    options=options,
                     target_opset={"": OPSET, "ai.onnx.ml": 3},
-                )  # fmt: skip
+                )
             _loads(model)
         except Exception as error:  # skl2onnx and ONNX Runtime raise without a common base
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

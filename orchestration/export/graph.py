@@ -105,6 +105,22 @@ class Graph:
         constant = self.constant(np.asarray(other, dtype=tensor.dtype))
         return Tensor(self.node(op, [tensor.name, constant]), tensor.dtype, width or tensor.width)
 
+    def affine(self, x: Tensor, weights: npt.ArrayLike, bias: npt.ArrayLike) -> Tensor:
+        """x W + b in x's dtype. weights: (features, outputs); bias: a number or (outputs,).
+
+        Gemm for float64: ONNX Runtime folds a number multiplied before or after a MatMul into
+        it as a float32 (MatMulScaleFusion). MatMul for float32, as quantization wants it.
+        """
+        matrix = np.asarray(weights, dtype=x.dtype)
+        width = int(matrix.shape[1])
+        offsets = self.constant(np.broadcast_to(np.asarray(bias, dtype=x.dtype), (width,)))
+        if x.dtype == "float64":
+            name = self.node("Gemm", [x.name, self.constant(matrix), offsets])
+        else:
+            product = self.node("MatMul", [x.name, self.constant(matrix)])
+            name = self.node("Add", [product, offsets])
+        return Tensor(name, x.dtype, width)
+
     def unary(self, op: str, tensor: Tensor) -> Tensor:
         """An elementwise function."""
         return Tensor(self.node(op, [tensor.name]), tensor.dtype, tensor.width)

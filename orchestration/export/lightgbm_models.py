@@ -14,9 +14,15 @@ from orchestration.export.trees import Forest
 _ZERO = 1e-35  # LightGBM's kZeroThreshold
 _EXPONENTIAL = ("poisson", "gamma", "tweedie")
 _IDENTITY = (
-    "regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank",
+    "regression",
+    "regression_l1",
+    "huber",
+    "fair",
+    "quantile",
+    "mape",
+    "lambdarank",
     "rank_xendcg",
-)  # fmt: skip
+)
 
 
 @estimates("lightgbm.LGBMClassifier")

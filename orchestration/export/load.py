@@ -8,11 +8,12 @@ from typing import Any
 import yaml
 
 from orchestration.export.errors import UnservableModel
-from orchestration.export.native import NativeModel
+from orchestration.export.native import Flavor, NativeModel
+from orchestration.export.native_boosters import trained_columns
 from orchestration.export.signature import Signature, read_example, read_signature
 from orchestration.export.trusted_types import TRUSTED_TYPES
 
-SUPPORTED = ("sklearn", "xgboost", "lightgbm", "onnx")
+SUPPORTED: tuple[Flavor, ...] = ("sklearn", "xgboost", "lightgbm", "onnx")
 _SKOPS_FIX = "log it again with mlflow.sklearn.log_model(..., serialization_format='skops')"
 
 
@@ -29,7 +30,7 @@ def load_native(folder: Path, trusted_types: tuple[str, ...] = ()) -> NativeMode
     for flavor in SUPPORTED:
         if flavor in flavors:
             model = _LOADERS[flavor](folder, flavors[flavor], trusted_types)
-            signature = _signature(mlmodel, model)
+            signature = _signature(mlmodel, flavor, model)
             return NativeModel(
                 flavor, model, signature, read_example(folder, mlmodel, signature.fields)
             )
@@ -50,9 +51,9 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _signature(mlmodel: Mapping[str, Any], model: Any) -> Signature:
-    names = getattr(model, "feature_names_in_", None)
-    signature = read_signature(mlmodel, None if names is None else [str(n) for n in names])
+def _signature(mlmodel: Mapping[str, Any], flavor: Flavor, model: Any) -> Signature:
+    names = None if isinstance(model, bytes) else trained_columns(flavor, model)
+    signature = read_signature(mlmodel, names)
     if names is not None and signature.tensor:
         # trained on named columns: the array's columns are those
         return Signature(signature.fields, tensor=False)
@@ -139,9 +140,9 @@ def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
 def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
     lightgbm = _import_booster("lightgbm")
     path = folder / str(conf.get("data", "model.lgb"))
-    if conf.get("serialization_format") == "skops":
-        return _load_skops(path, trusted)
     if str(conf.get("model_class", "lightgbm.basic.Booster")) != "lightgbm.basic.Booster":
+        if conf.get("serialization_format") == "skops":
+            return _load_skops(path, trusted)
         raise UnservableModel(
             "the LightGBM estimator is stored as pickle, which runs code when it is loaded; log "
             "it again with mlflow.lightgbm.log_model(..., serialization_format='skops')"

@@ -11,6 +11,11 @@ import numpy.typing as npt
 
 from bentos.model_server.session import Predictions, Row
 from orchestration.export.errors import UnservableModel
+from orchestration.export.native_boosters import (
+    booster_classes,
+    booster_predict,
+    trained_columns,
+)
 from orchestration.export.signature import Signature
 
 if TYPE_CHECKING:
@@ -22,9 +27,13 @@ Kind = Literal["classification", "regression"]
 Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx"]
 
 _PANDAS = {
-    "float32": "float32", "float64": "float64", "int32": "int32", "int64": "int64",
-    "bool": "bool", "string": "object",
-}  # fmt: skip
+    "float32": "float32",
+    "float64": "float64",
+    "int32": "int32",
+    "int64": "int64",
+    "bool": "bool",
+    "string": "object",
+}
 
 
 @dataclass(frozen=True)
@@ -71,15 +80,32 @@ class NativeModel:
         if self.flavor == "onnx":
             return self.logged.outputs.labels
         if type(self.model).__name__ == "Booster":
-            return tuple(range(_booster_classes(self.flavor, self.model)))
+            return tuple(range(booster_classes(self.flavor, self.model)))
         if self.kind == "regression":
             return ()
-        classes = np.asarray(self.model.classes_)
-        if classes.ndim != 1 or classes.dtype.kind not in "biufUSO":
+        if isinstance(self.model.classes_, list) or np.ndim(self.model.classes_) != 1:
             raise UnservableModel(
                 "models with several outputs are not served; train one for each output"
             )
-        return tuple(classes.tolist())
+        return tuple(np.asarray(self.model.classes_).tolist())
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The signature's fields in the order in which the model was trained on them.
+
+        A field that the model does not know stays out. UnservableModel where one is missing.
+        """
+        names = [field.name for field in self.signature.fields]
+        trained = trained_columns(self.flavor, self.model)
+        if trained is None:
+            return tuple(names)
+        known = {name.replace(" ", "_"): name for name in names}  # as LightGBM spells them
+        if missing := [n for n in trained if n.replace(" ", "_") not in known]:
+            raise UnservableModel(
+                f"the model was trained on columns that its signature lacks: {missing}; log it "
+                "again with the signature of the training data"
+            )
+        return tuple(n if n in names else known[n.replace(" ", "_")] for n in trained)
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Score rows given in the order of the signature's fields, missing values as None."""
@@ -107,7 +133,7 @@ class NativeModel:
         if self.flavor == "onnx":
             return self.logged.predict(frame)
         if type(self.model).__name__ == "Booster":
-            return _booster_predict(self, frame)
+            return booster_predict(self.flavor, self.model, self.labels, frame[list(self.columns)])
         data = self._as_trained(frame)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # overflow and unknown categories are asked for
@@ -142,9 +168,8 @@ class NativeModel:
 
     def _as_trained(self, frame: "pd.DataFrame") -> Any:
         """A DataFrame where the model knows column names, texts for a vectorizer, else an array."""
-        names = getattr(self.model, "feature_names_in_", None)
-        if names is not None:
-            return frame[list(names)]
+        if trained_columns(self.flavor, self.model) is not None:
+            return frame[list(self.columns)]
         if takes_texts(self.model):
             return frame.iloc[:, 0]
         texts = any(field.dtype == "string" for field in self.signature.fields)
@@ -155,14 +180,11 @@ class NativeModel:
         """Versions of what trained and what runs the model."""
         import importlib.metadata as metadata
 
-        packages = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
-        names = {
-            "scikit-learn",
-            "numpy",
-            "onnx",
-            "onnxruntime",
-            packages.get(self.flavor, self.flavor),
-        }
+        names = {"numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx"}
+        steps = [step for _, step in getattr(self.model, "steps", [])]
+        modules = {type(step).__module__.split(".")[0] for step in [self.model, *steps]}
+        names |= {"xgboost-cpu", "xgboost"} if "xgboost" in modules else set()
+        names |= {"lightgbm"} & modules
         found = {}
         for name in sorted(names):
             try:
@@ -188,42 +210,7 @@ def first_step(model: Any) -> Any:
 def takes_texts(model: Any) -> bool:
     """The model takes a sequence of texts rather than a table."""
     return type(first_step(model)).__name__ in (
-        "CountVectorizer", "TfidfVectorizer", "HashingVectorizer",
-    )  # fmt: skip
-
-
-def _booster_classes(flavor: str, booster: Any) -> int:
-    """How many classes a Booster tells apart, 0 for a regression."""
-    if flavor == "xgboost":
-        from orchestration.export.boosters import xgb_objective
-
-        objective = xgb_objective(booster)
-        if objective.startswith("multi:"):
-            import json
-
-            config = json.loads(booster.save_config())
-            return int(config["learner"]["learner_model_param"]["num_class"])
-        return 2 if objective == "binary:logistic" else 0
-    model = booster.dump_model()
-    objective = model["objective"].split(" ")[0]
-    if objective in ("multiclass", "multiclassova"):
-        return int(model["num_class"])
-    return 2 if objective == "binary" else 0
-
-
-def _booster_predict(native: NativeModel, frame: "pd.DataFrame") -> Predictions:
-    booster = native.model
-    values = frame.to_numpy(dtype=np.float64)
-    if native.flavor == "xgboost":
-        import xgboost
-
-        names = booster.feature_names
-        result = booster.predict(xgboost.DMatrix(values, feature_names=names))
-        if native.labels and result.ndim == 1 and len(native.labels) > 2:
-            return Predictions([int(v) for v in result], None)  # multi:softmax gives labels
-    else:
-        result = np.asarray(booster.predict(values))
-    if not native.labels:
-        return Predictions(result.tolist(), None)
-    probabilities = np.column_stack([1 - result, result]) if result.ndim == 1 else result
-    return Predictions(probabilities.argmax(axis=1).tolist(), probabilities)
+        "CountVectorizer",
+        "TfidfVectorizer",
+        "HashingVectorizer",
+    )

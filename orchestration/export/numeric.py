@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from orchestration.export.data import Data, matrix, wide
-from orchestration.export.errors import UnservableModel
 from orchestration.export.graph import Graph, Tensor
 from orchestration.export.registry import transforms
 
@@ -46,7 +45,7 @@ def min_max_scaler(step: Any, data: Data, graph: Graph) -> Tensor:
     """x * scale + min."""
     x = _in_float64("Mul", matrix(data, graph), step.scale_, graph)
     x = _in_float64("Add", x, step.min_, graph)
-    return clip(x, *step.feature_range, graph=graph) if step.clip else x
+    return clip(x, step.feature_range[0], step.feature_range[1], graph) if step.clip else x
 
 
 def clip(x: Tensor, low: float, high: float, graph: Graph) -> Tensor:
@@ -88,10 +87,9 @@ def projection(step: Any, data: Data, graph: Graph) -> Tensor:
     """(x - mean) components^T, whitened where asked for."""
     x = wide(data, graph)
     components = np.asarray(step.components_, dtype=np.float64)
-    result = graph.apply("MatMul", x, components.T, width=len(components))
     mean = getattr(step, "mean_", None)
-    if mean is not None:
-        result = graph.apply("Sub", result, np.asarray(mean).reshape(1, -1) @ components.T)
+    offset = 0.0 if mean is None else -(np.asarray(mean).reshape(1, -1) @ components.T).ravel()
+    result = graph.affine(x, components.T, offset)
     if getattr(step, "whiten", False):
         scale = np.maximum(np.sqrt(step.explained_variance_), np.finfo(np.float64).eps)
         result = graph.apply("Div", result, scale)
@@ -115,9 +113,18 @@ def polynomial_features(step: Any, data: Data, graph: Graph) -> Tensor:
 
 
 @transforms(
-    "VarianceThreshold", "SelectKBest", "SelectPercentile", "SelectFpr", "SelectFdr", "SelectFwe",
-    "SelectFromModel", "RFE", "RFECV", "SequentialFeatureSelector", "GenericUnivariateSelect",
-)  # fmt: skip
+    "VarianceThreshold",
+    "SelectKBest",
+    "SelectPercentile",
+    "SelectFpr",
+    "SelectFdr",
+    "SelectFwe",
+    "SelectFromModel",
+    "RFE",
+    "RFECV",
+    "SequentialFeatureSelector",
+    "GenericUnivariateSelect",
+)
 def selector(step: Any, data: Data, graph: Graph) -> Data:
     """The columns that were kept."""
     kept = [int(i) for i in step.get_support(indices=True)]
@@ -142,42 +149,3 @@ def bins(step: Any, data: Data, graph: Graph) -> Tensor:
             index = graph.cast(Tensor(hit.name, "bool", n), "float64")
         parts.append(index)
     return graph.concat(parts)
-
-
-_FUNCTIONS: dict[str, tuple[str, ...]] = {
-    "log": ("Log",),
-    "exp": ("Exp",),
-    "sqrt": ("Sqrt",),
-    "absolute": ("Abs",),
-    "log1p": ("+1", "Log"),
-    "expm1": ("Exp", "-1"),
-    "log2": ("Log", "/ln2"),
-    "log10": ("Log", "/ln10"),
-    "reciprocal": ("Reciprocal",),
-    "negative": ("Neg",),
-}
-_STEPS: dict[str, tuple[str, float]] = {
-    "+1": ("Add", 1.0),
-    "-1": ("Sub", 1.0),
-    "/ln2": ("Div", float(np.log(2))),
-    "/ln10": ("Div", float(np.log(10))),
-}
-
-
-@transforms("FunctionTransformer")
-def function_transformer(step: Any, data: Data, graph: Graph) -> Data:
-    """The identity, or a NumPy function that ONNX has as well."""
-    return data if step.func is None else function(step.func, wide(data, graph), graph)
-
-
-def function(func: Any, x: Tensor, graph: Graph) -> Tensor:
-    """A NumPy ufunc on a tensor; UnservableModel for any other function."""
-    name = getattr(func, "__name__", str(func))
-    if not isinstance(func, np.ufunc) or name not in _FUNCTIONS:
-        raise UnservableModel(
-            f"FunctionTransformer with {name} cannot become ONNX; use one of "
-            f"{', '.join('numpy.' + f for f in _FUNCTIONS)}, or compute it before the pipeline"
-        )
-    for op in _FUNCTIONS[name]:
-        x = graph.apply(_STEPS[op][0], x, _STEPS[op][1]) if op in _STEPS else graph.unary(op, x)
-    return x

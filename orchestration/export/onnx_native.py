@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ELEMENTS: dict[int, Dtype] = {
-    1: "float32", 11: "float64", 6: "int32", 7: "int64", 9: "bool", 8: "string",
-}  # fmt: skip
+    1: "float32",
+    11: "float64",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    8: "string",
+}
 _FLOATS = ("float32", "float64")
 _LABEL = "slipway_label"
 
@@ -197,8 +202,8 @@ def _outputs(ports: Sequence[Port]) -> tuple[Outputs, bool]:
             "classification", labels[0].name, probabilities[0].name, tuple(range(classes))
         ), False
     if len(wide) == 1 and not labels:
-        classes = tuple(range(_columns(wide[0]) or 0))
-        return Outputs("classification", _LABEL, wide[0].name, classes), True
+        places = tuple(range(_columns(wide[0]) or 0))
+        return Outputs("classification", _LABEL, wide[0].name, places), True
     if len(floats) == 1 and not labels and _columns(floats[0]) == 1:
         return Outputs("regression", floats[0].name), False
     raise UnservableModel(

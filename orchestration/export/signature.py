@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bentos.model_server.contract import Dtype
 from orchestration.export.errors import UnservableModel
@@ -22,13 +22,22 @@ FIX = (
 )
 
 _COLUMN_TYPES: dict[str, Dtype] = {
-    "boolean": "bool", "integer": "int32", "long": "int64", "float": "float32",
-    "double": "float64", "string": "string",
-}  # fmt: skip
+    "boolean": "bool",
+    "integer": "int32",
+    "long": "int64",
+    "float": "float32",
+    "double": "float64",
+    "string": "string",
+}
 _TENSOR_TYPES: dict[str, Dtype] = {
-    "float64": "float64", "float32": "float32", "int64": "int64", "int32": "int32",
-    "bool": "bool", "str": "string", "object": "string",
-}  # fmt: skip
+    "float64": "float64",
+    "float32": "float32",
+    "int64": "int64",
+    "int32": "int32",
+    "bool": "bool",
+    "str": "string",
+    "object": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -121,5 +130,5 @@ def read_example(
         return None
     names = [field.name for field in fields]
     if set(names) <= set(frame.columns):
-        return cast("pd.DataFrame", frame[names])
+        return frame[names]
     return frame.set_axis(names, axis=1) if len(frame.columns) == len(names) else None

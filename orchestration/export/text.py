@@ -31,8 +31,9 @@ def count_vectorizer(step: Any, data: Data, graph: Graph) -> Tensor:
     """Counts of terms, (rows, vocabulary)."""
     counts = _counts(step, data, graph)
     if step.binary:
-        counts = graph.cast(Tensor(graph.apply("Greater", counts, 0).name, "bool", counts.width),
-                            "float64")  # fmt: skip
+        counts = graph.cast(
+            Tensor(graph.apply("Greater", counts, 0).name, "bool", counts.width), "float64"
+        )
     return counts
 
 
@@ -69,9 +70,14 @@ def _counts(step: Any, data: Data, graph: Graph) -> Tensor:
     vocabulary = step.vocabulary_
     flat = graph.node("Reshape", [texts.name, graph.constant([-1], "int64")])
     tokens = graph.node(
-        "Tokenizer", [flat], domain="com.microsoft", mark=0, mincharnum=1, pad_value="\x00",
+        "Tokenizer",
+        [flat],
+        domain="com.microsoft",
+        mark=0,
+        mincharnum=1,
+        pad_value="\x00",
         tokenexp=_token_expression(step),
-    )  # fmt: skip
+    )
     counts = graph.node("TfIdfVectorizer", [tokens], **_pool(vocabulary, step.ngram_range))
     return graph.cast(Tensor(counts, "float32", len(vocabulary)), "float64")
 
@@ -80,7 +86,9 @@ def _pool(vocabulary: dict[str, int], ngram_range: tuple[int, int]) -> dict[str,
     """TfIdfVectorizer's attributes: the n-grams by length, each with its output column."""
     terms = sorted((len(term.split(" ")), index, term) for term, index in vocabulary.items())
     longest = ngram_range[1]
-    counts, strings, indexes = [], [], []
+    counts: list[int] = []
+    strings: list[str] = []
+    indexes: list[int] = []
     for n in range(1, longest + 1):
         counts.append(len(strings))
         for length, index, term in terms:
@@ -88,10 +96,14 @@ def _pool(vocabulary: dict[str, int], ngram_range: tuple[int, int]) -> dict[str,
                 strings.extend(term.split(" "))
                 indexes.append(int(index))
     return {
-        "mode": "TF", "min_gram_length": ngram_range[0], "max_gram_length": longest,
-        "max_skip_count": 0, "ngram_counts": counts, "ngram_indexes": indexes,
+        "mode": "TF",
+        "min_gram_length": ngram_range[0],
+        "max_gram_length": longest,
+        "max_skip_count": 0,
+        "ngram_counts": counts,
+        "ngram_indexes": indexes,
         "pool_strings": strings,
-    }  # fmt: skip
+    }
 
 
 def _require(step: Any, table: Table) -> None:
@@ -112,13 +124,22 @@ def _refuse_inexact(step: Any) -> None:
     checks = (
         (step.analyzer != "word", f"analyzer={step.analyzer!r}", "analyzer='word'"),
         (step.tokenizer is not None, "a tokenizer function", "token_pattern='[a-z0-9_]+'"),
-        (step.preprocessor is not None, "a preprocessor function",
-         "lowercase=True and strip_accents='ascii'"),
-        (step.strip_accents not in (None, "ascii"), f"strip_accents={step.strip_accents!r}",
-         "strip_accents='ascii'"),
-        (step.stop_words is not None and step.ngram_range[1] > 1,
-         "stop_words together with n-grams", "stop_words=None or ngram_range=(1, 1)"),
-    )  # fmt: skip
+        (
+            step.preprocessor is not None,
+            "a preprocessor function",
+            "lowercase=True and strip_accents='ascii'",
+        ),
+        (
+            step.strip_accents not in (None, "ascii"),
+            f"strip_accents={step.strip_accents!r}",
+            "strip_accents='ascii'",
+        ),
+        (
+            step.stop_words is not None and step.ngram_range[1] > 1,
+            "stop_words together with n-grams",
+            "stop_words=None or ngram_range=(1, 1)",
+        ),
+    )
     for inexact, setting, fix in checks:
         if inexact:
             raise UnservableModel(

@@ -32,9 +32,11 @@ def _members(step: Any) -> list[Any]:
 
 
 @estimates(
-    "DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier",
+    "DecisionTreeClassifier",
+    "ExtraTreeClassifier",
+    "RandomForestClassifier",
     "ExtraTreesClassifier",
-)  # fmt: skip
+)
 def forest_classifier(step: Any, data: Data, graph: Graph) -> Scores:
     """The mean of the trees' class frequencies."""
     x, trees, classes = _as_trees_see(data, graph), _members(step), len(step.classes_)

@@ -74,16 +74,25 @@ class Forest:
             flat = [v for member in self.members for v in (*member, np.nan)]
             attributes["membership_values"] = tensor(flat, "members")
         name = graph.node(
-            "TreeEnsemble", [x.name], domain="ai.onnx.ml", aggregate_function=1, post_transform=0,
-            n_targets=self.targets, tree_roots=self.roots, nodes_featureids=self.features,
+            "TreeEnsemble",
+            [x.name],
+            domain="ai.onnx.ml",
+            aggregate_function=1,
+            post_transform=0,
+            n_targets=self.targets,
+            tree_roots=self.roots,
+            nodes_featureids=self.features,
             nodes_modes=numpy_helper.from_array(np.array(self.modes, dtype=np.uint8), "modes"),
             nodes_splits=tensor(self.splits, "splits"),
-            nodes_truenodeids=self.children[0], nodes_falsenodeids=self.children[1],
-            nodes_trueleafs=self.leaves[0], nodes_falseleafs=self.leaves[1],
+            nodes_truenodeids=self.children[0],
+            nodes_falsenodeids=self.children[1],
+            nodes_trueleafs=self.leaves[0],
+            nodes_falseleafs=self.leaves[1],
             nodes_missing_value_tracks_true=self.missing_true,
             leaf_targetids=self.leaf_targets,
-            leaf_weights=tensor(self.leaf_weights, "weights"), **attributes,
-        )  # fmt: skip
+            leaf_weights=tensor(self.leaf_weights, "weights"),
+            **attributes,
+        )
         return Tensor(name, x.dtype, self.targets)
 
 

@@ -10,19 +10,51 @@ from orchestration.verification.rows import Space, Values, spread
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOATS_AT_THE_EDGE = (
-    0.0, -0.0, 1.0, -1.0, 5e-324, -5e-324, sys.float_info.min, float(np.float32(1e-45)), 1e-20,
-    1e6, -1e6, 16777217.0, 1e15, -1e15, FLOAT32_MAX / 1e8, -FLOAT32_MAX / 1e8, FLOAT32_MAX,
-    -FLOAT32_MAX,
-)  # fmt: skip
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    5e-324,
+    -5e-324,
+    sys.float_info.min,
+    float(np.float32(1e-45)),
+    1e-20,
+    1e6,
+    -1e6,
+    16777217.0,
+    1e15,
+    -1e15,
+    FLOAT32_MAX / 1e8,
+    -FLOAT32_MAX / 1e8,
+)
 INTEGERS_AT_THE_EDGE = (0, 1, -1, 127, 32768, 16777217, 2**31 - 1, -(2**31))
 TEXTS = (
-    "", " ", "x", "0", "_", "!?.,;", "a\tb\nc\r\nd", "ABC abc", "Ünïcödé", "straße İstanbul ﬁ",
-    "中文字 テスト", "привет мир", "مرحبا", "नमस्ते", "🎉👍🏽 👩‍👩‍👧", "e\u0301 o\u0308", "①½²", "\u200b\u00a0\ufeff",
-    "nan", "None", "null",
-)  # fmt: skip
+    "",
+    " ",
+    "x",
+    "0",
+    "_",
+    "!?.,;",
+    "a\tb\nc\r\nd",
+    "ABC abc",
+    "Ünïcödé",
+    "straße İstanbul ﬁ",
+    "中文字 テスト",
+    "привет мир",
+    "مرحبا",
+    "नमस्ते",
+    "🎉👍🏽 👩‍👩‍👧",
+    "e\u0301 o\u0308",
+    "①½²",
+    "\u200b\u00a0\ufeff",
+    "nan",
+    "None",
+    "null",
+)
 LONG_TEXT = 20_000
 BASES = 3
 _MAX_FIELDS = 60
+_MAX_LARGEST = 4
 
 
 def edge_rows(space: Space) -> list[Values]:
@@ -31,8 +63,11 @@ def edge_rows(space: Space) -> list[Values]:
     bases = list(spread([r for r in space.reference if None not in r] or space.reference, BASES))
     for i, field in list(enumerate(space.contract.inputs))[:_MAX_FIELDS]:
         for base in bases:
-            rows.extend([*base[:i], value, *base[i + 1 :]] for value in _edges(space, i, field, base))
+            rows.extend(
+                [*base[:i], value, *base[i + 1 :]] for value in _edges(space, i, field, base)
+            )
     rows.extend(_together(space, bases))
+    rows.extend(_largest(space, bases[0]))
     return space.only_allowed(rows)
 
 
@@ -69,14 +104,25 @@ def _texts(field: Input, base: str) -> Iterator[str]:
         yield long[: field.max_length or LONG_TEXT]
 
 
+def _largest(space: Space, base: Values) -> Iterator[Values]:
+    """The largest float32 in a few fields; models that compute in float32 may refuse it."""
+    floats = [i for i in space.numeric if space.contract.inputs[i].dtype in FLOATS]
+    for i in floats[:_MAX_LARGEST]:
+        for value in (FLOAT32_MAX, -FLOAT32_MAX):
+            yield [*base[:i], value, *base[i + 1 :]]
+
+
 def _together(space: Space, bases: list[Values]) -> Iterator[Values]:
     fields = space.contract.inputs
     for value in (0.0, FLOAT32_MAX / 1e8, -FLOAT32_MAX / 1e8, 1e6, -1e6):
         for base in bases[:1]:
             yield [
-                float(value) if f.dtype in FLOATS
-                else int(min(abs(value), 2**31 - 1)) if i in space.numeric else base[i]
+                float(value)
+                if f.dtype in FLOATS
+                else int(min(abs(value), 2**31 - 1))
+                if i in space.numeric
+                else base[i]
                 for i, f in enumerate(fields)
-            ]  # fmt: skip
+            ]
     for base in bases:
         yield [v if f.required else None for f, v in zip(fields, base, strict=True)]

@@ -16,17 +16,19 @@ def golden(session: ModelSession, kinds: Sequence[Sequence[Values]]) -> Golden:
     """At most 16 rows: half from the first kind, the rest from the others in equal parts."""
     share = [MOST // 2] + [MOST // 2 // max(1, len(kinds) - 1)] * (len(kinds) - 1)
     rows = [
-        row for kind, most in zip(kinds, share, strict=True)
+        row
+        for kind, most in zip(kinds, share, strict=True)
         for row in spread([r for r in kind if _short(r)], most)
-    ]  # fmt: skip
+    ]
     answered = [(row, _answers(session.predict([row]))[0]) for row in rows]
     kept = [(row, answer) for row, answer in answered if _sound(answer)]
     batch = _answers(session.predict([row for row, _ in kept])) if kept else []
     names = [field.name for field in session.contract.inputs]
     return Golden(
         tuple(dict(zip(names, row, strict=True)) for row, _ in kept),
-        tuple(answer for _, answer in kept), tuple(batch),
-    )  # fmt: skip
+        tuple(answer for _, answer in kept),
+        tuple(batch),
+    )
 
 
 def _answers(predictions: Predictions) -> list[Answer]:

@@ -51,7 +51,8 @@ class Space:
         field, seen = self.contract.inputs[i], [float(v) for v in self.values(i) if v is not None]
         low, high = (min(seen), max(seen)) if seen else (-DEFAULT_SPREAD, DEFAULT_SPREAD)
         margin = (high - low) / 2 or max(1.0, abs(high))
-        low, high = low - margin, high + margin
+        positive = bool(seen) and low >= 0  # a count or an amount: negatives are edges
+        low, high = 0.0 if positive else low - margin, high + margin
         if field.minimum is not None:
             low = max(low, field.minimum)
         if field.maximum is not None:
@@ -61,7 +62,7 @@ class Space:
 
 def number(field: Input, value: float) -> Scalar:
     """A number as the field's dtype has it in JSON."""
-    return float(value) if field.dtype in FLOATS else int(round(value))
+    return float(value) if field.dtype in FLOATS else round(value)
 
 
 def build_space(contract: Contract, data: "pd.DataFrame | None", seed: int) -> Space:
@@ -106,9 +107,13 @@ def _draw(space: Space, i: int, field: Input, rng: np.random.Generator) -> Scala
     if field.categories:
         return field.categories[int(rng.integers(len(field.categories)))]
     if field.dtype == "string":
-        return _mix(seen, rng) if field.text else seen[int(rng.integers(len(seen)))] if seen else (
-            str(plausible(field))
-        )  # fmt: skip
+        return (
+            _mix(seen, rng)
+            if field.text
+            else seen[int(rng.integers(len(seen)))]
+            if seen
+            else (str(plausible(field)))
+        )
     low, high = space.span(i)
     if not seen:
         return number(field, rng.uniform(low, high))

@@ -15,18 +15,25 @@ import numpy.typing as npt
 
 from bentos.model_server.contract import FLOATS
 from orchestration.export.native import NativeModel
+from orchestration.verification.changes import (
+    Floats,
+    known_values,
+    label_of,
+    scores_of,
+    word_paths,
+)
+from orchestration.verification.compare import answers
 from orchestration.verification.rows import Space, Values, number, spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = npt.NDArray[np.float64]
-
+CANDIDATES = 64  # reference rows to choose from
 BASE_ROWS = 8
+OUTSIDE = (1, 10, 100)  # widths beyond the range
 GRID = 24  # points on each line
 MAX_LINES = 400
 MAX_INTERVALS = 768
-MAX_WORDS = 64  # pairs of texts
 STEPS = 64  # halvings of a float64's 64 bits
 RELATIVE_OFFSETS = (1e-9, 1e-6)
 
@@ -47,31 +54,25 @@ def threshold_rows(native: NativeModel, space: Space, seed: int) -> list[Values]
     bases = list(spread(_answered(native, space), BASE_ROWS))
     if not bases:
         return []
-    rows = [*_between_words(native, space, rng), *_between_values(native, space, bases)]
+    rows = [*word_paths(native, space, rng), *known_values(space, bases)]
     if space.numeric:
         intervals = _jumps(native, space, bases, rng)
+        if not len(intervals.base):  # a small sample shows too little of the range
+            intervals = _jumps(native, space, bases, rng, OUTSIDE)
         rows.extend(_beside(space, bases, _bisect(native, space, bases, intervals)))
-    return space.only_allowed(rows)
+    # a model that answers the same everywhere has no thresholds: the rows themselves
+    return space.only_allowed(rows) or bases
 
 
 def _answered(native: NativeModel, space: Space) -> list[Values]:
-    """Reference rows that the model itself accepts, complete ones first."""
-    complete = [r for r in space.reference if None not in r]
-    kept = [r for r in (complete or list(space.reference))[:MAX_INTERVALS] if _accepts(native, [r])] \
-        if not _accepts(native, (complete or list(space.reference))[:MAX_INTERVALS]) \
-        else (complete or list(space.reference))  # fmt: skip
-    return kept
+    """Reference rows that the model itself accepts, complete ones if there are any."""
+    rows = [r for r in space.reference if None not in r] or list(space.reference)
+    candidates = list(spread(rows, CANDIDATES))
+    answered = answers(native.predict, candidates)
+    return [row for row, a in zip(candidates, answered, strict=True) if a is not None]
 
 
-def _accepts(native: NativeModel, rows: Sequence[Values]) -> bool:
-    try:
-        native.scores(native.frame(rows))
-    except Exception:  # each framework has its own error  # noqa: BLE001
-        return False
-    return bool(rows)
-
-
-def _frame(native: NativeModel, bases: "pd.DataFrame", lines: Lines, values: Floats) -> Any:
+def _frame(bases: "pd.DataFrame", lines: Lines, values: Floats) -> Any:
     """The base rows with each line's number replaced."""
     import pandas as pd
 
@@ -88,23 +89,28 @@ def _frame(native: NativeModel, bases: "pd.DataFrame", lines: Lines, values: Flo
 
 
 def _jumps(
-    native: NativeModel, space: Space, bases: Sequence[Values], rng: np.random.Generator
+    native: NativeModel,
+    space: Space,
+    bases: Sequence[Values],
+    rng: np.random.Generator,
+    outside: tuple[int, ...] = (),
 ) -> Lines:
     """The intervals of a grid on every line between whose ends the scores differ."""
     frame = native.frame(bases)
     pairs = [(b, i) for i in space.numeric for b in range(len(bases))]
     if len(pairs) > MAX_LINES:
         pairs = [pairs[k] for k in np.sort(rng.choice(len(pairs), MAX_LINES, replace=False))]
-    grids = [_grid(space, i) for _, i in pairs]
+    grids = [_grid(space, i, outside) for _, i in pairs]
     points = Lines(
         np.repeat([b for b, _ in pairs], [len(g) for g in grids]).astype(np.intp),
         np.repeat([i for _, i in pairs], [len(g) for g in grids]).astype(np.intp),
-        np.concatenate(grids), np.concatenate(grids),
-    )  # fmt: skip
-    scores = _scores(native, _frame(native, frame, points, points.low))
+        np.concatenate(grids),
+        np.concatenate(grids),
+    )
+    scores = scores_of(native, _frame(frame, points, points.low))
     line = np.repeat(np.arange(len(pairs)), [len(g) for g in grids])
     change = np.abs(np.diff(scores, axis=0)).max(axis=1)
-    flips = np.diff(_label(scores, native)) != 0
+    flips = (np.diff(label_of(scores, native)) != 0) & ~np.isnan(change)
     found = np.flatnonzero((line[1:] == line[:-1]) & ((change > 1e-12) | flips))
     # all changes of the label, and others at random up to the limit
     order = np.argsort(-flips[found].astype(float) + rng.random(len(found)) * 0.5, kind="stable")
@@ -114,30 +120,23 @@ def _jumps(
     )
 
 
-def _grid(space: Space, i: int) -> Floats:
-    """Points of a number's range: half at even distances, half at the reference's quantiles."""
+def _grid(space: Space, i: int, outside: tuple[int, ...]) -> Floats:
+    """Points of a number's range: at even distances, at the reference's quantiles, and so many
+    widths outside."""
     low, high = space.span(i)
     seen = np.array([float(v) for v in space.values(i) if v is not None])
-    even = np.linspace(low, high, GRID // 2)
-    points = np.concatenate([even, np.quantile(seen, np.linspace(0, 1, GRID // 2))]) if len(
-        seen
-    ) else even  # fmt: skip
-    if space.contract.inputs[i].dtype not in FLOATS:
-        points = np.round(points)
-    return np.unique(np.clip(points, low, high))
-
-
-def _scores(native: NativeModel, frame: Any) -> Floats:
-    return np.nan_to_num(native.scores(frame), nan=-1e300, posinf=1e300, neginf=-1e300)
-
-
-def _label(scores: Floats, native: NativeModel) -> npt.NDArray[np.intp]:
-    """The class of each row; 0 for a regression."""
-    if native.kind == "regression":
-        return np.zeros(len(scores), dtype=np.intp)
-    if scores.shape[1] == 1:
-        return (scores[:, 0] > 0).astype(np.intp)
-    return scores.argmax(axis=1)
+    points = [np.linspace(low, high, GRID // 2)]
+    if len(seen):
+        points.append(np.quantile(seen, np.linspace(0, 1, GRID // 2)))
+    width = max(high - low, abs(high), 1e-3)
+    points.extend(np.array([low - width * k, high + width * k]) for k in outside)
+    grid = np.concatenate(points)
+    field = space.contract.inputs[i]
+    if field.dtype not in FLOATS:
+        grid = np.clip(np.round(grid), -(2**31), 2**31 - 1)
+    least = -np.inf if field.minimum is None else field.minimum
+    most = np.inf if field.maximum is None else field.maximum
+    return np.unique(np.clip(grid, least, most))
 
 
 def _ordinal(values: Floats) -> npt.NDArray[np.int64]:
@@ -151,9 +150,7 @@ def _from_ordinal(ordinals: npt.NDArray[np.int64]) -> Floats:
     return np.ascontiguousarray(bits).view(np.float64)
 
 
-def _bisect(
-    native: NativeModel, space: Space, bases: Sequence[Values], lines: Lines
-) -> Lines:
+def _bisect(native: NativeModel, space: Space, bases: Sequence[Values], lines: Lines) -> Lines:
     """Each interval down to neighbouring numbers: floats one ulp, integers one apart."""
     if not len(lines.base):
         return lines
@@ -165,12 +162,15 @@ def _bisect(
     def value(places: npt.NDArray[np.int64]) -> Floats:
         return np.where(whole, places.astype(np.float64), _from_ordinal(places))
 
-    at_low, at_high = (_scores(native, _frame(native, frame, lines, value(p))) for p in (low, high))
+    def ask(places: npt.NDArray[np.int64]) -> Floats:
+        return scores_of(native, _frame(frame, lines, value(places)))
+
+    at_low, at_high = ask(low), ask(high)
     for _ in range(STEPS):
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
         if (middle == low).all():
             break
-        at_middle = _scores(native, _frame(native, frame, lines, value(middle)))
+        at_middle = ask(middle)
         left = _holds_the_jump(at_low, at_middle, at_high, native)
         stuck = middle == low
         high = np.where(left & ~stuck, middle, high)
@@ -184,7 +184,7 @@ def _holds_the_jump(
     low: Floats, middle: Floats, high: Floats, native: NativeModel
 ) -> npt.NDArray[np.bool_]:
     """Whether to go on with the left half: where the label changes, else the larger change."""
-    labels = [_label(s, native) for s in (low, middle, high)]
+    labels = [label_of(s, native) for s in (low, middle, high)]
     larger = np.abs(middle - low).max(axis=1) >= np.abs(high - middle).max(axis=1)
     changes = labels[0] != labels[2]
     result: npt.NDArray[np.bool_] = np.where(changes, labels[0] != labels[1], larger)
@@ -207,56 +207,9 @@ def _offsets(low: float, high: float) -> list[float]:
     with np.errstate(over="ignore", under="ignore"):
         narrow = np.float32(low)
         beside = [
-            float(np.nextafter(narrow, np.float32(-np.inf))), float(narrow),
+            float(np.nextafter(narrow, np.float32(-np.inf))),
+            float(narrow),
             float(np.nextafter(narrow, np.float32(np.inf))),
-        ]  # fmt: skip
+        ]
     further = [low * (1 + sign * o) for o in RELATIVE_OFFSETS for sign in (-1, 1)]
     return [low, high, *beside, *further]
-
-
-def _between_values(
-    native: NativeModel, space: Space, bases: Sequence[Values]
-) -> list[Values]:
-    """Every known value of each text or boolean field, in two base rows."""
-    rows = []
-    for i, field in enumerate(space.contract.inputs):
-        if i in space.numeric or field.text is not None:
-            continue
-        known = field.categories or space.values(i)
-        for base in bases[:2]:
-            rows.extend([*base[:i], value, *base[i + 1 :]] for value in list(known)[:50])
-    return rows
-
-
-def _between_words(
-    native: NativeModel, space: Space, rng: np.random.Generator
-) -> list[Values]:
-    """For pairs of texts: the number of words of one replaced by the other's that changes the
-    answer most, found by bisection, and the texts on both sides."""
-    rows: list[Values] = []
-    for i, field in enumerate(space.contract.inputs):
-        texts = [row for row in space.reference if row[i]]
-        if field.text is None or len(texts) < 2:
-            continue
-        for _ in range(min(MAX_WORDS, len(texts))):
-            a, b = (texts[int(k)] for k in rng.choice(len(texts), 2, replace=False))
-            rows.extend(_word_path(native, a, b, i))
-    return rows
-
-
-def _word_path(native: NativeModel, a: Values, b: Values, i: int) -> list[Values]:
-    first, second = str(a[i]).split(" "), str(b[i]).split(" ")
-
-    def at(words: int) -> Values:
-        mixed = " ".join(second[:words] + first[words:])
-        return [*a[:i], mixed, *a[i + 1 :]]
-
-    path = [at(k) for k in range(min(len(second), 24) + 1)]
-    scores = _scores(native, native.frame(path))
-    if len(path) < 2:
-        return path
-    changes = np.abs(np.diff(scores, axis=0)).max(axis=1) + 10 * (
-        np.diff(_label(scores, native)) != 0
-    )
-    k = int(changes.argmax())
-    return [path[k], path[k + 1]]

@@ -18,14 +18,12 @@ def lifecycle_jobs(model: Model) -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             names.lifecycle_job,
             selection=everything - production,
-            partitions_def=names.partitions,
             executor_def=dg.in_process_executor,
             description=f"{model.name}: from the registry to staging, proved on the way.",
         ),
         dg.define_asset_job(
             names.promotion_job,
             selection=production,
-            partitions_def=names.partitions,
             executor_def=dg.in_process_executor,
             description=f"{model.name}: from staging to production.",
         ),
