@@ -34,7 +34,7 @@ def end_all(home: Path, grace_seconds: float = 10.0) -> int:
     """End what belongs to the home: SIGTERM, then SIGKILL. Returns how many there were."""
     count = 0
     # A process may fork while it is being ended: look again until nothing is left.
-    while processes := [p for p in belonging_to(home) if p.status() != psutil.STATUS_ZOMBIE]:
+    while processes := [process for process in belonging_to(home) if _alive(process)]:
         count += len(processes)
         for process in processes:
             _signal(process, kill=False)
@@ -43,6 +43,14 @@ def end_all(home: Path, grace_seconds: float = 10.0) -> int:
             _signal(process, kill=True)
         psutil.wait_procs(alive, timeout=5)
     return count
+
+
+def _alive(process: psutil.Process) -> bool:
+    """A zombie is not: it waits for its parent, and nothing can be done to it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, *, kill: bool) -> None:

@@ -6,12 +6,13 @@ ends where an undisturbed rollout would have.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
-from deploy.ledger import Action, Change, Event, Ledger, State
+from deploy.ledger import Action, Change, Event, Ledger, LedgerConflictError, State
 from deploy.release import Release
 from deploy.targets.base import Target
 
@@ -47,7 +48,8 @@ def roll_out(ledger: Ledger, target: Target, request: Request) -> Outcome:
 
     Raises CertificateError without the proof, TargetError when the server does not get ready,
     GatewayError when the gateway does not follow, LedgerConflictError for a lost race. Whatever
-    it raises, the version that was live before goes on serving.
+    it raises, the version that was live before goes on serving; or the new one, where only the
+    tidying up after it failed: the same rollout again does that.
     """
     release, environment = request.release, request.environment
     release.require_certificate(environment)
@@ -62,10 +64,11 @@ def roll_out(ledger: Ledger, target: Target, request: Request) -> Outcome:
     ensure_servers(target, release, environment)
     event = _record(ledger, target, request, before)
     try:
-        converge(ledger, target, environment, release.model)
+        target.route()
     except GatewayError:
-        _revert(ledger, target, request, before)
+        _revert(ledger, target, request, before, event)
         raise
+    _retire(ledger, target, environment, release.model)
     return Outcome("deployed", ledger.state(environment, release.model), event)
 
 
@@ -103,28 +106,43 @@ def _record(ledger: Ledger, target: Target, request: Request, before: State) -> 
         raise
 
 
-def _revert(ledger: Ledger, target: Target, request: Request, before: State) -> None:
-    """The gateway did not follow: back to what it still serves, on the record."""
-    subject = request.release.live(weight=0)
-    ledger.record(
-        Change(
-            base=ledger.state(request.environment, request.release.model),
-            action="revert",
-            subject=subject,
-            live=before.live,
-            actor=request.actor,
-            dagster_run=request.dagster_run,
-            evidence={"reason": "the gateway did not take the new routes"},
-        )
+def _revert(ledger: Ledger, target: Target, request: Request, before: State, event: Event) -> None:
+    """The gateway did not follow: back to what it still serves, on the record.
+
+    A release that came in between stays: it is what the gateway is to follow now.
+    """
+    change = Change(
+        base=State(event.environment, event.model, event.generation, event.live),
+        action="revert",
+        subject=request.release.live(weight=0),
+        live=before.live,
+        actor=request.actor,
+        dagster_run=request.dagster_run,
+        evidence={"reason": "the gateway did not take the new routes"},
     )
+    with suppress(LedgerConflictError):
+        ledger.record(change)
+    with suppress(GatewayError):  # it may take the routes that were written late: take them back
+        target.route()
     _discard(ledger, target, request)
 
 
 def converge(ledger: Ledger, target: Target, environment: str, model: str) -> None:
     """Bring the gateway to the ledger's state, then drain and stop what is no longer live."""
     target.route()
-    state = ledger.state(environment, model)
-    wanted = {cluster_name(environment, model, live) for live in state.live}
+    _retire(ledger, target, environment, model)
+
+
+def _retire(ledger: Ledger, target: Target, environment: str, model: str) -> None:
+    """Drain and stop the servers of this model and environment that are not live anywhere.
+
+    Anywhere: `iris-1-eu-staging-…` reads as iris 1-eu in staging and as iris 1 in eu-staging.
+    """
+    wanted = {
+        cluster_name(state.environment, state.model, live)
+        for state in ledger.states().values()
+        for live in state.live
+    }
     stale = [
         name for name in target.servers() if name not in wanted and _is_of(name, environment, model)
     ]

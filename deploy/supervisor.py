@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,17 +24,26 @@ from deploy.supervision import ProcessSpec, endpoint
 from deploy.targets.local import routing, server_ports, server_process
 from serving_config.load import load
 
+_LOCK_SECONDS = 0.5
 logger = logging.getLogger("slipway.supervisor")
 
 
 @contextmanager
 def only_one(home: Home) -> Iterator[None]:
-    """Held for the supervisor's life; SystemExit where another one runs."""
+    """Held for the supervisor's life; SystemExit where another one runs.
+
+    `Supervisor.running` holds the lock for a moment when it looks: that is waited out.
+    """
+    deadline = time.monotonic() + _LOCK_SECONDS
     with (home.run / "supervisor.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"a supervisor is running already in {home.root}")
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    sys.exit(f"a supervisor is running already in {home.root}")
+                time.sleep(0.01)
         yield
 
 

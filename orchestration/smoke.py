@@ -38,8 +38,7 @@ def smoke_test(endpoint: Endpoint, contract: Contract, certificate: Certificate)
     golden = certificate.golden
     with httpx.Client(base_url=endpoint.url, headers=dict(endpoint.headers), timeout=30) as client:
         single = [_one(client, contract, row) for row in golden.rows]
-        many = _post(client, "/predict/batch", {"instances": list(golden.rows)})
-        batch = _answers(many, len(golden.rows))
+        batch = _batch(client, golden.rows)
         wrong = bad_inputs(contract)
         refused = sum(_is_refused(client, body) for body in wrong)
         latencies = _latencies(client, golden.rows[0]) if golden.rows else [0.0]
@@ -56,20 +55,32 @@ def smoke_test(endpoint: Endpoint, contract: Contract, certificate: Certificate)
     )
 
 
-def _post(client: httpx.Client, path: str, body: Any) -> Any:
+def _send(client: httpx.Client, path: str, body: Any) -> httpx.Response:
+    # httpx refuses to write Infinity; Python's own json spells it as clients do by mistake.
+    content, headers = json.dumps(body), {"content-type": "application/json"}
     try:
-        response = client.post(path, json=body)
+        return client.post(path, content=content, headers=headers)
     except httpx.HTTPError as error:
-        raise SmokeTestError(f"{client.base_url}: {error}") from error
-    if response.status_code != httpx.codes.OK:
+        raise SmokeTestError(f"POST {path} to {client.base_url}: {error}") from error
+
+
+def _post(client: httpx.Client, path: str, body: Any, key: str) -> dict[str, Any]:
+    """The answer to a golden request: an object that has `key`."""
+    response = _send(client, path, body)
+    try:
+        answer = response.json() if response.status_code == httpx.codes.OK else None
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or key not in answer:
         raise SmokeTestError(
-            f"POST {path} of a golden request answers {response.status_code}: {response.text[:300]}"
+            f"POST {path} of a golden request answers {response.status_code} "
+            f"without {key!r}: {response.text[:300]}"
         )
-    return response.json()
+    return answer
 
 
 def _one(client: httpx.Client, contract: Contract, row: Mapping[str, Any]) -> Answered:
-    answer = _post(client, "/predict", {"features": row})
+    answer = _post(client, "/predict", {"features": row}, "prediction")
     version = answer.get("model", {}).get("version")
     if version != str(contract.version):
         raise SmokeTestError(
@@ -78,9 +89,11 @@ def _one(client: httpx.Client, contract: Contract, row: Mapping[str, Any]) -> An
     return answer["prediction"], answer.get("probabilities")
 
 
-def _answers(many: Mapping[str, Any], rows: int) -> list[Answered]:
-    probabilities = many.get("probabilities") or [None] * rows
-    return list(zip(many["predictions"], probabilities, strict=True))
+def _batch(client: httpx.Client, rows: tuple[Mapping[str, Any], ...]) -> list[Answered]:
+    """The answers there are: `_mismatches` counts those that are missing."""
+    many = _post(client, "/predict/batch", {"instances": list(rows)}, "predictions")
+    probabilities = many.get("probabilities") or [None] * len(many["predictions"])
+    return list(zip(many["predictions"], probabilities, strict=False))
 
 
 def _mismatches(contract: Contract, got: list[Answered], wanted: tuple[Answer, ...]) -> int:
@@ -112,10 +125,7 @@ def bad_inputs(contract: Contract) -> list[Any]:
 
 
 def _is_refused(client: httpx.Client, body: Any) -> bool:
-    # httpx refuses to write Infinity; Python's own json spells it as clients do by mistake.
-    response = client.post(
-        "/predict", content=json.dumps(body), headers={"content-type": "application/json"}
-    )
+    response = _send(client, "/predict", body)
     return response.status_code in _REFUSED and response.headers.get("content-type", "").startswith(
         "application/problem+json"
     )
@@ -126,7 +136,7 @@ def _latencies(client: httpx.Client, row: Mapping[str, Any]) -> list[float]:
     found = []
     for _ in range(_LATENCY_REQUESTS):
         started = time.perf_counter()
-        _post(client, "/predict", {"features": row})
+        _post(client, "/predict", {"features": row}, "prediction")
         found.append((time.perf_counter() - started) * 1000)
     return found
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -30,7 +30,17 @@ class ConfigurationError(ValueError):
     """Settings that cannot be used: the message names file, key, value and what is allowed."""
 
 
-def _explain(source: str, error: ValidationError) -> str:
+def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> str:
+    """The allowed keys of the settings in which `location` is one."""
+    kind: Any = model
+    for part in location[:-1]:
+        # A mapping of settings (`inputs`) takes any key; all its values are of one kind.
+        mapping = get_origin(kind) is dict
+        kind = get_args(kind)[1] if mapping else kind.model_fields[part].annotation
+    return ", ".join(sorted(kind.model_fields))
+
+
+def _explain(model: type[Settings], source: str, error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
@@ -39,6 +49,7 @@ def _explain(source: str, error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "no such setting"
+            shown += f"; allowed keys: {_keys_beside(model, item['loc'])}"
         lines.append(f"{source}: {key + ': ' if key else ''}{message}{shown}")
     return "; ".join(lines)
 
@@ -47,9 +58,7 @@ def _parse(model: type[Type], data: object, source: str) -> Type:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        allowed = ", ".join(sorted(model.model_fields))
-        hint = f"; allowed keys: {allowed}" if "no such setting" in _explain("", error) else ""
-        raise ConfigurationError(_explain(source, error) + hint) from error
+        raise ConfigurationError(_explain(model, source, error)) from error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -58,7 +67,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # the base class says so
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key!r} stands twice", key_node.start_mark
@@ -104,7 +117,8 @@ def _override(data: dict[str, Any], variables: Mapping[str, str]) -> dict[str, A
         target = data
         for key in keys[:-1]:
             target = target.setdefault(key, {})
-        target[keys[-1]] = variables[variable]
+        if isinstance(target, dict):  # anything else is refused with the file
+            target[keys[-1]] = variables[variable]
     return data
 
 
@@ -116,13 +130,13 @@ def load(folder: Path | None = None, variables: Mapping[str, str] = os.environ) 
     folder = folder or Path(variables.get("SLIPWAY_CONFIG") or FOLDER)
     platform = _override(read_yaml(folder / "platform.yaml"), variables)
     used = ", ".join(name for name in VARIABLES if name in variables)
-    source = str(folder / "platform.yaml") + (f" with {used}" if used else "")
+    overridden = f" with {used}" if used else ""
     parts = {
-        "platform": _parse(Platform, platform, source),
+        "platform": _parse(Platform, platform, f"{folder / 'platform.yaml'}{overridden}"),
         "environments": _named(folder / "environments", Environment),
         "models": _named(folder / "models", Model),
     }
-    return _parse(Configuration, parts, str(folder))
+    return _parse(Configuration, parts, f"{folder}{overridden}")
 
 
 SCHEMAS: dict[str, type[Settings]] = {

@@ -12,14 +12,20 @@ Name = Annotated[
         description="Lower-case letters, digits and dashes, beginning with a letter.",
     ),
 ]
-Port = Annotated[int, Field(ge=1, le=65535)]
+# Not strict: it may come from a variable, as text.
+Port = Annotated[int, Field(ge=1, le=65535, strict=False)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about names: a key that nothing reads is a mistake, not a wish."""
+    """Frozen, and strict about names: a key that nothing reads is a mistake, not a wish.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Strict about types too: YAML reads `yes` and `no` as true and false, which are no numbers.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class Service(Settings):
@@ -32,6 +38,8 @@ class Service(Settings):
 class Registry(Service):
     """The MLflow registry."""
 
+    port: Port = 5000
+    """The TCP port on 127.0.0.1 of the MLflow server that the platform starts."""
     tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = None
     """An MLflow server of yours; then the platform starts none. `SLIPWAY_MLFLOW_TRACKING_URI`."""
 
@@ -52,7 +60,7 @@ class Platform(Settings):
     """The Envoy gateway that clients talk to."""
     dagster: Service = Service(port=3000)
     """Dagster's UI."""
-    mlflow: Registry = Registry(port=5000)
+    mlflow: Registry = Registry()
     """The MLflow server."""
     sensor_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 2
     """How often the registry is asked for new model versions, in seconds."""
@@ -100,7 +108,7 @@ class Column(Settings):
     """Smallest allowed number."""
     maximum: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Largest allowed number."""
-    categories: tuple[str | int, ...] | None = None
+    categories: Annotated[tuple[str | int, ...], Field(strict=False)] | None = None
     """The allowed values."""
     max_length: Annotated[int, Field(ge=1)] | None = None
     """Longest allowed text, in characters."""
@@ -127,7 +135,7 @@ class Model(Settings):
     """`auto`: to production as soon as the smoke test in staging passed. `manual`: on command."""
     training: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`package.module:function` that `slipway train` calls."""
-    trusted_types: tuple[str, ...] = ()
+    trusted_types: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Types beyond scikit-learn's own that the skops file of a version may contain."""
     inputs: dict[str, Column] = {}
     """Ranges and categories by input name."""

@@ -202,6 +202,7 @@ class GatewayAdmin:
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(home.run / "envoy-admin.sock")),
             base_url="http://envoy",
+            headers={"connection": "close"},  # nothing stays open, so there is nothing to close
             timeout=2.0,
         )
 

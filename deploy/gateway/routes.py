@@ -149,26 +149,22 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
                 retry_after=5,
             )
         ]
-    routes = []
+    by_path, by_header = [], []
     for live in state.live:
         action = {"cluster": cluster_name(environment, model, live)}
-        if prefix:
-            path = f"{prefix}/versions/{live.label}"
-            match = {"prefix": f"{path}/", "headers": [where]}
-            routes.append(_forward(match, environment, action, path))
+        path = f"{prefix}/versions/{live.label}"
+        match = {"prefix": f"{path}/", "headers": [where]}
+        by_path.append(_forward(match, environment, action, path))
         exact = {"name": "x-model-version", "string_match": {"exact": live.label}}
         match = {"prefix": f"{prefix}/", "headers": [where, exact]}
-        routes.append(_forward(match, environment, action, prefix or None))
+        by_header.append(_forward(match, environment, action, prefix or None))
     labels = ", ".join(live.label for live in state.live)
     unknown = f"this version of {model} is not live in {environment}; live: {labels}"
-    if prefix:
-        versions = {"prefix": f"{prefix}/versions/", "headers": [where]}
-        routes.append(_problem(versions, 404, unknown))
-    routes.append(
-        _problem(anywhere | {"headers": [where, pinned]}, 404, unknown),
-    )
-    routes.append(_forward(anywhere, environment, _weighted(state), prefix or None))
-    return routes
+    by_path.append(_problem({"prefix": f"{prefix}/versions/", "headers": [where]}, 404, unknown))
+    by_header.append(_problem(anywhere | {"headers": [where, pinned]}, 404, unknown))
+    weighted = _forward(anywhere, environment, _weighted(state), prefix or None)
+    # A version in the path goes before one in the header.
+    return [*(by_path if prefix else []), *by_header, weighted]
 
 
 def route_table(routing: Routing) -> list[Json]:
@@ -183,26 +179,38 @@ def route_table(routing: Routing) -> list[Json]:
         for environment in routing.environments if model else ():
             state = states.get((environment, model or ""), State(environment, model or ""))
             table += _model_routes(routing, state, prefix)
+    if routing.default_model is None:
+        detail = f"there is no default model: ask /models/<model>/…; models: {_models(routing)}"
+        table.append(
+            _problem({"prefix": "/", "headers": [_environment_known(routing)]}, 404, detail)
+        )
     environments = ", ".join(routing.environments)
     detail = f"unknown X-Environment; environments: {environments}"
     return [*table, _problem({"prefix": "/"}, 404, detail)]
 
 
-def _reserved(routing: Routing) -> list[Json]:
-    """Paths that never fall through to the default model."""
-    known = ", ".join(routing.models) or "none"
-    environment_known = {
+def _models(routing: Routing) -> str:
+    return ", ".join(routing.models) or "none"
+
+
+def _environment_known(routing: Routing) -> Json:
+    """Matches any configured environment, and none being named."""
+    return {
         "name": "x-environment",
         "string_match": {
             "safe_regex": {"regex": f"({'|'.join(map(re.escape, routing.environments))})?"}
         },
         "treat_missing_header_as_empty": True,
     }
+
+
+def _reserved(routing: Routing) -> list[Json]:
+    """Paths that never fall through to the default model."""
     return [
         _problem(
-            {"prefix": "/models/", "headers": [environment_known]},
+            {"prefix": "/models/", "headers": [_environment_known(routing)]},
             404,
-            f"no such model; models: {known}",
+            f"no such model; models: {_models(routing)}",
         ),
         _problem({"prefix": "/v1/"}, 404, "no such control route"),
     ]

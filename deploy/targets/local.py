@@ -4,7 +4,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -91,13 +90,16 @@ class LocalTarget:
         """Until `/ready` is 200 and `/model/info` names the release's digest."""
         seconds = self.configuration.environments[environment].ready_timeout_seconds
         deadline = time.monotonic() + seconds
-        url = f"http://127.0.0.1:{self.servers()[name]}"
+        port = self.servers().get(name)
+        if port is None:
+            raise TargetError(f"{name} is gone: another rollout has removed it; try again")
+        url = f"http://127.0.0.1:{port}"
         last = "it does not answer"
         while time.monotonic() < deadline:
             try:
                 answer = httpx.get(f"{url}/ready", timeout=2)
                 if answer.status_code == httpx.codes.OK:
-                    _require_digest(httpx.get(f"{url}/model/info", timeout=2).json(), release)
+                    _require_digest(httpx.get(f"{url}/model/info", timeout=2), release)
                     return
                 last = f"/ready answers {answer.status_code}: {answer.text[:500]}"
                 if "model-refused" in answer.text:  # it will not change its mind
@@ -133,7 +135,11 @@ class LocalTarget:
             self._supervisor.remove(f"{name}@{port}", timeout=60)
 
 
-def _require_digest(info: Any, release: Release) -> None:
+def _require_digest(answer: httpx.Response, release: Release) -> None:
+    try:
+        info = answer.json()
+    except ValueError:
+        info = None
     digest = info.get("contract", {}).get("onnx_sha256") if isinstance(info, dict) else None
     if digest != release.bundle.onnx_sha256:
         raise TargetError(

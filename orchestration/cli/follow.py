@@ -22,8 +22,8 @@ class RunFailedError(RuntimeError):
 
 
 def title(step: Step) -> str:
-    """`iris__onnx_model_conversion_parity` → `onnx_model conversion_parity` as people say it."""
-    name = step.key.split("__", 1)[-1]
+    """`iris__onnx_model_conversion_parity` → `conversion_parity (check)`, as people say it."""
+    name = step.key.rpartition("__")[2]
     for asset in ("onnx_model", "staging_deployment", "production_deployment"):
         if name.startswith(f"{asset}_"):
             return name.removeprefix(f"{asset}_") + " (check)"

@@ -36,9 +36,8 @@ def main() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # In this mode click returns a command's exit code where it would exit.
+        sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         _fail(error.format_message(), code=2)
     except (click.Abort, KeyboardInterrupt):

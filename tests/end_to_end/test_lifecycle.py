@@ -130,7 +130,7 @@ def test_a_version_from_any_mlflow_client_reaches_production_without_a_failed_re
     assert failures == []
     client = mlflow.MlflowClient(platform.url("mlflow"))
     wait_for(
-        lambda: client.get_registered_model("iris").aliases.get("production") == version,
+        lambda: str(client.get_registered_model("iris").aliases.get("production")) == str(version),
         "MLflow's alias",
     )
     registered = client.get_model_version("iris", str(version))

@@ -1,0 +1,74 @@
+"""A place where model servers run, in memory: it keeps what a rollout may rely on, and no more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from deploy.gateway.routes import cluster_name
+from deploy.ledger import Ledger
+from deploy.release import Release
+from deploy.targets.base import TargetError
+
+
+class Crash(BaseException):
+    """The process dies: nothing catches it to tidy up."""
+
+
+@dataclass
+class MemoryTarget:
+    """`deploy.targets.base.Target`.
+
+    up: the servers; routed: the clusters that the gateway sends requests to; calls: in order.
+    before, after: called with each call, by its text; they may raise what a real place may.
+    """
+
+    ledger: Ledger
+    up: dict[str, int] = field(default_factory=dict)
+    routed: set[str] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+    unready: set[str] = field(default_factory=set)
+    before: Callable[[str], None] = lambda call: None
+    after: Callable[[str], None] = lambda call: None
+
+    def _begin(self, call: str) -> None:
+        self.before(call)
+        self.calls.append(call)
+
+    def servers(self) -> dict[str, int]:
+        return dict(self.up)
+
+    def start(self, release: Release, environment: str) -> str:
+        name = cluster_name(environment, release.model, release.live())
+        self._begin(f"start {name}")
+        self.up.setdefault(name, 10_000 + len(self.up))
+        self.after(f"start {name}")
+        return name
+
+    def wait_ready(self, name: str, release: Release, environment: str) -> None:
+        self._begin(f"wait_ready {name}")
+        if name in self.unready or name not in self.up:
+            raise TargetError(f"{name} was not ready")
+        self.after(f"wait_ready {name}")
+
+    def route(self) -> None:
+        self._begin("route")
+        self.routed = {
+            cluster_name(environment, model, live)
+            for (environment, model), state in self.ledger.states().items()
+            for live in state.live
+        }
+        self.after("route")
+
+    def drain(self, name: str, environment: str) -> None:
+        self._begin(f"drain {name}")
+        assert name not in self.routed, "drained while it gets new requests"
+        self.after(f"drain {name}")
+
+    def stop(self, name: str) -> None:
+        self._begin(f"stop {name}")
+        assert name not in self.routed, "stopped while it gets new requests"
+        self.up.pop(name, None)
+        self.after(f"stop {name}")
+
+    def unserved(self) -> set[str]:
+        """Clusters that get requests and have no server: each is an outage."""
+        return self.routed - set(self.up)

@@ -1,0 +1,204 @@
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.gateway.routes import cluster_name
+from deploy.home import Home
+from deploy.ledger import Ledger, State
+from deploy.processes import free_port
+from deploy.release import Release
+from deploy.targets.base import TargetError
+from deploy.targets.local import LocalTarget, routing, server_ports, server_process
+from serving_config.schema import Configuration, Environment, Model, Platform
+from tests.deploy.releases import change, live, release
+
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
+
+
+def configuration(seconds: float = 60) -> Configuration:
+    return Configuration(
+        platform=Platform(default_model="iris"),
+        environments={
+            name: Environment(name=name, workers=2, threads=3, ready_timeout_seconds=seconds)
+            for name in ("staging", "production")
+        },
+        models={name: Model(name=name) for name in ("iris", "spam")},
+    )
+
+
+def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_place() -> None:
+    environment = Environment(name="staging", workers=2, threads=3, drain_timeout_seconds=7)
+    process = server_process("iris-3-staging-abcdef01", 1234, "iris:3-fp32-ab", environment)
+    bentoml = str(Path(sys.executable).parent / "bentoml")
+    assert process.command == [
+        *(bentoml, "serve", "iris:3-fp32-ab", "--host", "127.0.0.1", "--port", "1234")
+    ]
+    assert Path(bentoml).is_file()
+    assert process.environment == {"SLIPWAY_WORKERS": "2", "SLIPWAY_THREADS": "3"}
+    assert process.grace_seconds == 7
+    assert process.log == "iris-3-staging-abcdef01"
+
+
+@settings(deadline=None)
+@given(servers=st.dictionaries(NAMES, st.integers(1, 65535)), others=st.lists(NAMES))
+def test_the_watchers_names_say_which_servers_listen_where(
+    servers: dict[str, int], others: list[str]
+) -> None:
+    environment = Environment(name="staging")
+    watchers = [server_process(name, port, "t", environment).name for name, port in servers.items()]
+    assert server_ports([*others, *watchers]) == servers
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    opened = Ledger("sqlite://")
+    yield opened
+    opened.close()
+
+
+def test_only_what_is_configured_is_routed_to(ledger: Ledger) -> None:
+    for model, environment in [
+        ("spam", "staging"),
+        ("iris", "staging"),
+        ("iris", "production"),
+        ("gone", "staging"),
+        ("iris", "gone"),
+    ]:
+        ledger.record(change(State(environment, model), live(1, model=model)))
+    found = routing(configuration(), ledger)
+    assert [(state.environment, state.model) for state in found.states] == [
+        ("production", "iris"),
+        ("staging", "iris"),
+        ("staging", "spam"),
+    ]
+    assert (found.environments, found.default_environment) == (("production", "staging"), "staging")
+    assert (found.models, found.default_model) == (("iris", "spam"), "iris")
+
+
+@contextmanager
+def server(answers: dict[str, tuple[int, str]]) -> Iterator[int]:
+    """A model server as far as readiness goes: path → status and body, which may be changed."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers[self.path]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield http.server_address[1]
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def ready(which: Release) -> dict[str, tuple[int, str]]:
+    info = {"contract": {"onnx_sha256": which.bundle.onnx_sha256}}
+    return {"/ready": (200, "{}"), "/model/info": (200, json.dumps(info))}
+
+
+@dataclass(frozen=True)
+class At(LocalTarget):
+    """Its servers are where the test has put them, not with a supervisor."""
+
+    ports: Any = None
+
+    def servers(self) -> dict[str, int]:
+        return dict(self.ports)
+
+
+@dataclass
+class Place:
+    home: Home
+    ledger: Ledger
+    which: Release
+
+    @property
+    def name(self) -> str:
+        return cluster_name("staging", "iris", self.which.live())
+
+    def wait(self, port: int | None, seconds: float) -> None:
+        ports = {} if port is None else {self.name: port}
+        target = At(self.home, configuration(seconds), self.ledger, "/", ports)
+        target.wait_ready(self.name, self.which, "staging")
+
+
+@pytest.fixture
+def place(tmp_path: Path, ledger: Ledger) -> Place:
+    home = Home(tmp_path)
+    home.logs.mkdir()
+    return Place(home, ledger, release(3))
+
+
+def test_a_server_is_ready_when_it_says_so_and_serves_this_very_digest(place: Place) -> None:
+    with server(ready(place.which)) as port:
+        place.wait(port, 30)
+
+
+def test_a_server_of_another_digest_is_refused_at_once(place: Place) -> None:
+    other = release(4)
+    with server(ready(other)) as port, pytest.raises(TargetError) as caught:
+        place.wait(port, 30)
+    assert other.bundle.onnx_sha256 in str(caught.value)
+    assert place.which.bundle.onnx_sha256 in str(caught.value)
+
+
+@pytest.mark.parametrize("info", ["[]", "{}", "<html>", ""])
+def test_a_server_that_does_not_say_its_digest_is_refused(info: str, place: Place) -> None:
+    answers = ready(place.which) | {"/model/info": (200, info)}
+    with server(answers) as port, pytest.raises(TargetError, match=place.which.tag):
+        place.wait(port, 0.2)
+
+
+def test_a_server_that_is_not_ready_in_time_is_named_with_its_words_and_its_log(
+    place: Place,
+) -> None:
+    (place.home.logs / f"{place.name}.log").write_text("first\nIt said: no model\n\n")
+    answers = ready(place.which) | {"/ready": (503, "golden rows differ")}
+    with server(answers) as port, pytest.raises(TargetError) as caught:
+        place.wait(port, 0.2)
+    message = str(caught.value)
+    assert f"{place.which.tag} did not get ready in staging (within 0.2 s)" in message
+    assert "/ready answers 503: golden rows differ" in message
+    assert message.endswith(f"last line of {place.name}.log: It said: no model")
+
+
+@pytest.mark.parametrize(
+    ("log", "words"), [(None, "no log at"), ("", "is empty"), ("\n\n", "is empty")]
+)
+def test_a_server_that_never_answers_is_named(log: str | None, words: str, place: Place) -> None:
+    if log is not None:
+        (place.home.logs / f"{place.name}.log").write_text(log)
+    with pytest.raises(TargetError, match=f"it does not answer; .*{words}"):
+        place.wait(free_port(), 0.2)
+
+
+def test_a_server_that_refuses_its_model_for_good_is_not_waited_for(place: Place) -> None:
+    answers = ready(place.which) | {"/ready": (503, '{"type": "about:model-refused"}')}
+    started = time.monotonic()
+    with server(answers) as port, pytest.raises(TargetError, match="model-refused"):
+        place.wait(port, 60)
+    assert time.monotonic() - started < 30
+
+
+def test_a_server_that_somebody_removed_is_an_explained_error(place: Place) -> None:
+    with pytest.raises(TargetError, match=f"{place.name} is gone"):
+        place.wait(None, 0.2)

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from bentos.model_server.certificate import CertificateError
+from bentos.model_server.contract import ContractError
+from orchestration.versions import BuiltRelease, MissingFileError, VersionFolder
+from tests.deploy.releases import certificate, contract, http, sha256
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> VersionFolder:
+    return VersionFolder.of(tmp_path, "iris", 3)
+
+
+def test_what_a_step_wrote_the_next_one_reads(folder: VersionFolder) -> None:
+    made = contract(version=3)
+    folder.write_export(b"graph", made)
+    proof = certificate(made, smoke=http())
+    folder.write_certificate(proof)
+    folder.write_bento(BuiltRelease("iris:3-fp32-ab", "ab"))
+    again = VersionFolder.of(folder.path.parents[1], "iris", "3")
+    assert again.onnx_bytes() == folder.onnx.read_bytes() == b"graph"
+    assert again.onnx_sha256() == sha256("graph")
+    assert (again.contract(), again.certificate()) == (made, proof)
+    assert again.bento() == BuiltRelease("iris:3-fp32-ab", "ab")
+
+
+def test_looking_at_a_version_makes_no_folder(folder: VersionFolder) -> None:
+    with pytest.raises(MissingFileError):
+        folder.contract()
+    assert not folder.path.exists()
+    assert not folder.path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "step"),
+    [
+        ("model.onnx", "onnx_model"),
+        ("contract.json", "onnx_model"),
+        ("certificate.json", "conversion_parity"),
+        ("bento.json", "bento"),
+    ],
+)
+def test_a_missing_file_says_which_step_makes_it(
+    file: str, step: str, folder: VersionFolder
+) -> None:
+    read = {
+        "model.onnx": folder.onnx_bytes,
+        "contract.json": folder.contract,
+        "certificate.json": folder.certificate,
+        "bento.json": folder.bento,
+    }[file]
+    with pytest.raises(MissingFileError) as caught:
+        read()
+    assert str(caught.value) == (
+        f"{folder.path / file} is missing: materialize {step} for this version first"
+    )
+
+
+def test_a_new_export_makes_the_old_proof_void(folder: VersionFolder) -> None:
+    folder.write_export(b"graph", contract())
+    folder.write_certificate(certificate(contract(), smoke=http()))
+    folder.write_export(b"other", contract())
+    with pytest.raises(MissingFileError, match="conversion_parity"):
+        folder.certificate()
+
+
+def test_an_export_that_fails_half_way_has_no_proof(
+    folder: VersionFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_export(b"graph", contract())
+    folder.write_certificate(certificate(contract(), smoke=http()))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        folder.write_export(b"other", contract())
+    assert folder.onnx_bytes() == b"graph"
+    with pytest.raises(MissingFileError):
+        folder.certificate()
+
+
+def test_a_file_that_was_changed_is_refused_and_named(folder: VersionFolder) -> None:
+    folder.write_export(b"graph", contract())
+    (folder.path / "contract.json").write_text("{}")
+    with pytest.raises(ContractError, match=r"contract\.json"):
+        folder.contract()
+    proof = certificate(contract(), flips=1).encode()
+    (folder.path / "certificate.json").write_bytes(
+        proof.replace(b'"passed": false', b'"passed": true')
+    )
+    with pytest.raises(CertificateError, match="says passed=True, its figures say False"):
+        folder.certificate()
