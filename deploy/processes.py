@@ -6,6 +6,7 @@ however, what is left can be found by it and ended.
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -63,12 +64,18 @@ def _signal(process: psutil.Process, *, kill: bool) -> None:
         pass
 
 
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports on 127.0.0.1 that nobody listens on now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One of them."""
+    return free_ports(1)[0]
 
 
 def require_free(port: int, setting: str) -> None:

@@ -10,8 +10,6 @@ import psutil
 
 from deploy.home import Home
 
-_LOG_BYTES = 10 << 20
-
 
 class SupervisorError(RuntimeError):
     """The supervisor does not run, or refused a command."""
@@ -28,22 +26,25 @@ class ProcessSpec:
     log: str = ""
 
     def watcher(self, home: Home, working_directory: str) -> dict[str, Any]:
-        """circus' options: output to a rotated file, the arbiter's environment plus our own."""
-        stream = {
-            "class": "FileStream",
-            "filename": str(home.logs / f"{self.log or self.name}.log"),
-            "max_bytes": _LOG_BYTES,
-            "backup_count": 2,
-        }
+        """circus' description of it, with the arbiter's environment plus our own.
+
+        The shell appends the output to the log and is then replaced by the command. circus'
+        own redirection is not used: it fails for good when a new process gets the pipe number
+        of the one that was killed ("fd added twice").
+        """
+        log = str(home.logs / f"{self.log or self.name}.log")
         return {
-            "copy_env": True,
-            "env": dict(self.environment),
-            "working_dir": working_directory,
-            "stdout_stream": stream,
-            "stderr_stream": stream,
-            "graceful_timeout": self.grace_seconds,
-            # The children of a part are that part's own business; leftovers are swept.
-            "stop_children": False,
+            "name": self.name,
+            "cmd": "/bin/sh",
+            "args": ["-c", 'exec "$@" >>"$0" 2>&1', log, *self.command],
+            "options": {
+                "copy_env": True,
+                "env": dict(self.environment),
+                "working_dir": working_directory,
+                "graceful_timeout": self.grace_seconds,
+                # The children of a part are that part's own business; leftovers are swept.
+                "stop_children": False,
+            },
         }
 
 
@@ -98,14 +99,7 @@ class Supervisor:
 
     def add(self, process: ProcessSpec, working_directory: str) -> None:
         """Start a process and keep it alive."""
-        self._call(
-            "add",
-            name=process.name,
-            cmd=process.command[0],
-            args=process.command[1:],
-            options=process.watcher(self._home, working_directory),
-            start=True,
-        )
+        self._call("add", start=True, **process.watcher(self._home, working_directory))
 
     def remove(self, name: str, timeout: float) -> None:
         """Stop a process (SIGTERM, after its grace SIGKILL) and forget it."""

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from deploy.gateway.envoy import write_clusters, write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.ledger import Ledger
+from deploy.logs import keep_logs_small
 from deploy.platform import LocalPlatform
-from deploy.processes import end_all, free_port
+from deploy.processes import end_all, free_ports
 from deploy.release import Release, ReleaseError
 from deploy.supervision import ProcessSpec, endpoint
 from deploy.targets.local import routing, server_ports, server_process
@@ -50,7 +52,9 @@ def only_one(home: Home) -> Iterator[None]:
 def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
     """One process for each live Bento that is still what was released; the rest is left out."""
     specs = []
-    for (environment, model), state in sorted(ledger.states().items()):
+    states = ledger.states()
+    ports = iter(free_ports(sum(len(state.live) for state in states.values())))
+    for (environment, model), state in sorted(states.items()):
         settings = platform.configuration.environments.get(environment)
         for live in state.live if settings else ():
             name = cluster_name(environment, model, live)
@@ -62,7 +66,7 @@ def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
                 logger.error("%s is not started: %s", name, error)
                 continue
             assert settings is not None  # noqa: S101
-            specs.append(server_process(name, free_port(), live.bento, settings))
+            specs.append(server_process(name, next(ports), live.bento, settings))
     return specs
 
 
@@ -78,15 +82,12 @@ def run(platform: LocalPlatform) -> None:
     write_clusters(home, server_ports([spec.name for spec in servers]))
     write_routes(home, routing(platform.configuration, ledger))
     ledger.close()
-    watchers = [
-        Watcher(
-            spec.name,
-            spec.command[0],
-            args=spec.command[1:],
-            **spec.watcher(home, platform.working_directory),
-        )
-        for spec in [*platform.processes(), *servers]
-    ]
+    watchers = []
+    for spec in [*platform.processes(), *servers]:
+        described = spec.watcher(home, platform.working_directory)
+        options = described.pop("options")
+        watchers.append(Watcher(**described, **options))
+    threading.Thread(target=keep_logs_small, args=(home.logs,), daemon=True).start()
     events = f"ipc://{home.run / 'supervisor-events.sock'}"
     Arbiter(watchers, endpoint(home), events, check_delay=0.5).start()
 

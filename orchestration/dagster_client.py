@@ -56,11 +56,11 @@ class DagsterClient:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=30)
 
     def _query(self, query: str, **variables: Any) -> Any:
         try:
-            response = self._client.post("/graphql", json={"query": query, "variables": variables})
+            body = {"query": query, "variables": variables}
+            response = httpx.post(f"{self.url}/graphql", json=body, timeout=30)
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise DagsterError(

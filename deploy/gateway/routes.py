@@ -5,6 +5,7 @@ and a version to pin by `X-Model-Version` or `/models/{model}/versions/{version}
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +76,14 @@ def cluster(name: str, port: int) -> Json:
     }
 
 
-def _problem(match: Json, status: int, detail: str, retry_after: int = 0) -> Json:
+def _problem(match: Json, status: int, detail: str, headers: Sequence[Json] = ()) -> Json:
     """A route that answers by itself; the listener's local_reply_config makes it RFC 9457."""
     route: Json = {
         "match": match,
         "direct_response": {"status": status, "body": {"inline_string": detail}},
     }
-    if retry_after:
-        route["response_headers_to_add"] = [_header("retry-after", str(retry_after))]
+    if headers:
+        route["response_headers_to_add"] = list(headers)
     return route
 
 
@@ -138,30 +139,27 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
     """The routes of one model in one environment below `prefix` ('' for the default model)."""
     environment, model = state.environment, state.model
     where = _environment_is(environment, routing.default_environment)
-    anywhere = {"prefix": f"{prefix}/", "headers": [where]}
+    here = {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
+    anywhere = here | {"headers": [where]}
+    named = [_header("x-environment", environment)]
     pinned = {"name": "x-model-version", "present_match": True}
     if not state.live:
-        return [
-            _problem(
-                anywhere,
-                503,
-                f"no version of {model} is live in {environment}",
-                retry_after=5,
-            )
-        ]
+        detail = f"no version of {model} is live in {environment}"
+        return [_problem(anywhere, 503, detail, [*named, _header("retry-after", "5")])]
     by_path, by_header = [], []
     for live in state.live:
         action = {"cluster": cluster_name(environment, model, live)}
         path = f"{prefix}/versions/{live.label}"
-        match = {"prefix": f"{path}/", "headers": [where]}
+        match = {"path_separated_prefix": path, "headers": [where]}
         by_path.append(_forward(match, environment, action, path))
         exact = {"name": "x-model-version", "string_match": {"exact": live.label}}
-        match = {"prefix": f"{prefix}/", "headers": [where, exact]}
+        match = here | {"headers": [where, exact]}
         by_header.append(_forward(match, environment, action, prefix or None))
     labels = ", ".join(live.label for live in state.live)
     unknown = f"this version of {model} is not live in {environment}; live: {labels}"
-    by_path.append(_problem({"prefix": f"{prefix}/versions/", "headers": [where]}, 404, unknown))
-    by_header.append(_problem(anywhere | {"headers": [where, pinned]}, 404, unknown))
+    versions = {"path_separated_prefix": f"{prefix}/versions", "headers": [where]}
+    by_path.append(_problem(versions, 404, unknown, named))
+    by_header.append(_problem(here | {"headers": [where, pinned]}, 404, unknown, named))
     weighted = _forward(anywhere, environment, _weighted(state), prefix or None)
     # A version in the path goes before one in the header.
     return [*(by_path if prefix else []), *by_header, weighted]
@@ -208,11 +206,11 @@ def _reserved(routing: Routing) -> list[Json]:
     """Paths that never fall through to the default model."""
     return [
         _problem(
-            {"prefix": "/models/", "headers": [_environment_known(routing)]},
+            {"path_separated_prefix": "/models", "headers": [_environment_known(routing)]},
             404,
             f"no such model; models: {_models(routing)}",
         ),
-        _problem({"prefix": "/v1/"}, 404, "no such control route"),
+        _problem({"path_separated_prefix": "/v1"}, 404, "no such control route"),
     ]
 
 

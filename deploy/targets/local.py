@@ -129,10 +129,12 @@ class LocalTarget:
             time.sleep(_POLL_SECONDS)
 
     def stop(self, name: str) -> None:
-        """Stop and forget a server."""
+        """Stop and forget a server; it may take its grace, the longest drain time-out."""
+        environments = self.configuration.environments.values()
+        grace = max(item.drain_timeout_seconds for item in environments)
         port = self.servers().get(name)
         if port is not None:
-            self._supervisor.remove(f"{name}@{port}", timeout=60)
+            self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
 
 
 def _require_digest(answer: httpx.Response, release: Release) -> None:

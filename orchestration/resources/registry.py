@@ -21,10 +21,14 @@ class RegistryError(RuntimeError):
 
 @dataclass(frozen=True)
 class FoundVersion:
-    """A version as the sensor sees it. `ready` is false while its files are still coming."""
+    """A version as the sensor sees it.
+
+    ready: its files are there; failed: they will never be; neither: they are still coming.
+    """
 
     version: int
     ready: bool
+    failed: bool = False
 
 
 class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -57,7 +61,10 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             def search(**page: Any) -> Any:
                 return client.search_model_versions(condition, **page)
 
-            found = [FoundVersion(int(v.version), v.status == "READY") for v in _all_pages(search)]
+            found = [
+                FoundVersion(int(v.version), v.status == "READY", v.status == "FAILED_REGISTRATION")
+                for v in _all_pages(search)
+            ]
         return sorted(found, key=lambda item: item.version)
 
     def get(self, name: str, version: int) -> "ModelVersion":

@@ -89,10 +89,15 @@ def test_a_supervisor_that_does_not_answer_is_one_sentence_that_says_what_helps(
 
 
 def test_a_process_writes_to_a_log_of_its_own_name(home: Home) -> None:
-    options = ProcessSpec("iris@123", ["x"], {"A": "b"}, 5, log="iris").watcher(home, "/there")
-    assert options["stdout_stream"] == options["stderr_stream"]
-    assert options["stdout_stream"]["filename"] == str(home.logs / "iris.log")
+    home.logs.mkdir(parents=True, exist_ok=True)
+    command = ["/bin/sh", "-c", "echo out; echo err >&2; echo $0 $1", "a b", "c"]
+    spec = ProcessSpec("iris@123", command, {"A": "b"}, 5, log="iris")
+    watcher = spec.watcher(home, "/there")
+    options = watcher["options"]
     assert (options["env"], options["working_dir"]) == ({"A": "b"}, "/there")
     assert options["graceful_timeout"] == 5
-    unnamed = ProcessSpec("mlflow", ["x"]).watcher(home, "/")
-    assert unnamed["stdout_stream"]["filename"] == str(home.logs / "mlflow.log")
+    subprocess.run([watcher["cmd"], *watcher["args"]], check=True)
+    assert (home.logs / "iris.log").read_text() == "out\nerr\na b c\n"
+    unnamed = ProcessSpec("mlflow", ["/bin/sh", "-c", "echo x"]).watcher(home, "/")
+    subprocess.run([unnamed["cmd"], *unnamed["args"]], check=True)
+    assert (home.logs / "mlflow.log").read_text() == "x\n"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,25 +14,13 @@ from typing import Any
 import httpx
 
 from deploy.home import Home
-from deploy.processes import belonging_to, end_all
+from deploy.processes import belonging_to, end_all, free_ports
 from orchestration.dagster_client import DagsterClient
 from serving_config.load import FOLDER
 
 SLIPWAY = Path(sys.executable).parent / "slipway"
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 PARTS = ("GATEWAY", "DAGSTER", "MLFLOW")
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
 
 
 @dataclass(frozen=True)

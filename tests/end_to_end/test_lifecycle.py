@@ -18,6 +18,11 @@ from sklearn.preprocessing import StandardScaler
 from bentos.model_server.certificate import decode_certificate
 from tests.end_to_end.harness import SETOSA, Checkout, wait_for
 
+# MLflow's client keeps its connections for the life of the process.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
 IRIS_COLUMNS = list(SETOSA)
 # What a HistGradientBoosting model in skops' format holds beyond skops' own trusted types.
 HISTOGRAM_TYPES = [

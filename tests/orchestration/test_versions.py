@@ -94,3 +94,21 @@ def test_a_file_that_was_changed_is_refused_and_named(folder: VersionFolder) -> 
     )
     with pytest.raises(CertificateError, match="says passed=True, its figures say False"):
         folder.certificate()
+
+
+def test_verifying_the_same_graph_again_keeps_its_smoke_test(folder: VersionFolder) -> None:
+    made = contract()
+    folder.write_export(b"graph", made)
+    folder.write_certificate(certificate(made, smoke=http()))
+    folder.write_export(b"graph", made)
+    written = folder.write_parity(certificate(made))
+    assert written.http == http()
+    assert folder.certificate() == written
+
+
+def test_another_graph_starts_without_a_smoke_test(folder: VersionFolder) -> None:
+    made = contract()
+    folder.write_export(b"graph", made)
+    folder.write_certificate(certificate(made, smoke=http()))
+    folder.write_export(b"another", made)
+    assert folder.write_parity(certificate(made)).http is None

@@ -54,8 +54,7 @@ def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
             session = ModelSession(folder.onnx_bytes(), folder.contract())
             reference = _reference(registry, version.run_id, Path(scratch) / "reference")
             limits = Limits(**model.verification.model_dump())
-            certificate = verify(native, session, reference, limits)
-            folder.write_certificate(certificate)
+            certificate = folder.write_parity(verify(native, session, reference, limits))
             registry.log_files(version, folder.path, ["certificate.json"])
             registry.tag(
                 model.registered_model,

@@ -75,6 +75,9 @@ def _take(decision: Decision, model: Model, versions: list[FoundVersion]) -> Non
     for item in sorted(versions, key=lambda item: item.version):
         if item.version <= last:
             continue
+        if item.failed:
+            decision.notes.append(f"{model.name} version {item.version} failed to register")
+            continue
         if not item.ready:
             decision.notes.append(f"{model.name} version {item.version} is not ready yet: waiting")
             break

@@ -35,9 +35,11 @@ def _header_matches(match: Json, headers: Mapping[str, str]) -> bool:
 
 
 def _matches(match: Json, path: str, headers: Mapping[str, str]) -> bool:
-    return path.startswith(match["prefix"]) and all(
-        _header_matches(item, headers) for item in match.get("headers", ())
-    )
+    if (folder := match.get("path_separated_prefix")) is not None:
+        below = path == folder or path.startswith(f"{folder}/")
+    else:
+        below = path.startswith(match["prefix"])
+    return below and all(_header_matches(item, headers) for item in match.get("headers", ()))
 
 
 def ask(table: list[Json], path: str, headers: Mapping[str, str] | None = None) -> Verdict:

@@ -263,3 +263,17 @@ def test_a_version_without_traffic_is_in_no_split(weight: int) -> None:
     )
     (name,) = ask(route_table(routing), "/predict").weights
     assert name.startswith(f"iris-{1 if weight else 2}-")
+
+
+def test_an_answer_of_the_gateway_itself_names_the_environment() -> None:
+    routing = Routing(("production", "staging"), "staging", ("iris",), None, ())
+    (nothing_live,) = [
+        route
+        for route in route_table(routing)
+        if route["match"].get("path_separated_prefix") == "/models/iris"
+        and route["match"]["headers"][0]["string_match"]["safe_regex"]["regex"] == "production"
+    ]
+    headers = {
+        h["header"]["key"]: h["header"]["value"] for h in nothing_live["response_headers_to_add"]
+    }
+    assert headers == {"x-environment": "production", "retry-after": "5"}

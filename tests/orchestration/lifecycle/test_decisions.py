@@ -176,3 +176,10 @@ def test_only_what_is_proved_and_set_to_auto_goes_to_production_by_itself(
 ) -> None:
     model = Model.model_validate({"name": "iris", "promotion": promotion})
     assert promotes_itself(model, proof) is expected
+
+
+def test_a_version_that_failed_to_register_holds_nobody_up() -> None:
+    found = {"iris": [FoundVersion(2, False, failed=True), FoundVersion(3, True)]}
+    decision = new_versions(Cursor({"iris": 1}), ["iris"], found, [Model(name="iris")])
+    assert decision.requests == [("iris", 3)]
+    assert "version 2 failed to register" in decision.notes[0]
