@@ -62,11 +62,7 @@ def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
     """Until production serves each version; DemoError or RunFailedError when one does not."""
     dagster = DagsterClient(dagster_url(platform))
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    waiting = {
-        name: version
-        for name, version in wanted.items()
-        if (live_version(platform, "production", name) or 0) < version
-    }
+    waiting = {n: v for n, v in wanted.items() if not _arrived(platform, dagster, n, v)}
     with LiveView(console=console, refresh_per_second=4, transient=True) as view:
         while any(not _arrived(platform, dagster, *item) for item in waiting.items()):
             if time.monotonic() > deadline:
@@ -77,12 +73,14 @@ def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
 
 
 def _arrived(platform: LocalPlatform, dagster: DagsterClient, model: str, version: int) -> bool:
+    """Whether the version got to production, also if somebody put another one in front since."""
     runs = _runs(dagster, model, version)
     for run in runs:
         if run.status in FINISHED:
             require_success(dagster, run)
-    live = live_version(platform, "production", model)
-    return live == version and all(run.status in FINISHED for run in runs)
+    promoted = any(run.job == job_name(model, "production") for run in runs)
+    live = live_version(platform, "production", model) == version
+    return (promoted or live) and all(run.status in FINISHED for run in runs)
 
 
 def _runs(dagster: DagsterClient, model: str, version: int) -> list[RunStatus]:

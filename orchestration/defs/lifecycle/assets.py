@@ -1,6 +1,8 @@
 """The lifecycle's assets for one model, partitioned by model version."""
 
+import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -191,6 +193,16 @@ def _asked_for(tags: Mapping[str, str]) -> bool:
     return AUTOMATIC_TAG not in tags and "dagster/backfill" not in tags
 
 
+def _curl(url: str, request: Request) -> dg.MarkdownMetadataValue:
+    """A command that works as it is, with the contract's example."""
+    body = json.dumps({"features": request.release.bundle.contract.example})
+    command = (
+        f"curl -s -X POST {url} -H 'X-Environment: {request.environment}' "
+        f"-H 'content-type: application/json' -d {shlex.quote(body)}"
+    )
+    return dg.MetadataValue.md(f"```\n{command}\n```")
+
+
 def _deployment_metadata(
     model: Model, serving: Serving, request: Request, outcome: Outcome
 ) -> dict[str, Any]:
@@ -205,7 +217,6 @@ def _deployment_metadata(
         "certificate_sha256": live.certificate_sha256,
         "ledger_event": event.id if event else "none: it was live already",
         "address": dg.MetadataValue.url(base),
-        "try_it": f"curl -s -X POST {base}/predict -H 'X-Environment: {request.environment}' "
-        "-H 'content-type: application/json' -d '<features>'",
+        "try_it": _curl(f"{base}/predict", request),
         "docs": dg.MetadataValue.url(f"{base}/versions/{live.label}/docs"),
     }
