@@ -96,7 +96,7 @@ class Home:
 
 def find_home(checkout: Path, variables: Mapping[str, str] = os.environ) -> Home:
     """SLIPWAY_HOME, or `.slipway` in the checkout; nothing is created."""
-    return Home(Path(variables.get("SLIPWAY_HOME") or checkout / ".slipway").absolute())
+    return Home(Path(variables.get("SLIPWAY_HOME") or checkout / ".slipway").resolve())
 
 
 def write_atomically(path: Path, data: bytes) -> None:

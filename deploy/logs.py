@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 MAX_BYTES = 10 << 20
@@ -25,4 +26,5 @@ def keep_logs_small(folder: Path) -> None:
     """Rotate every half minute, for ever."""
     clock = threading.Event()
     while not clock.wait(_EVERY_SECONDS):
-        rotate(folder)
+        with suppress(OSError):  # a full disk; the next look may find room
+            rotate(folder)

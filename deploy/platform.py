@@ -24,7 +24,12 @@ run_coordinator:
   config: {dequeue_interval_seconds: 1}
 # A run whose process died starts once more; a step that failed does not.
 run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
-run_monitoring: {enabled: true, start_timeout_seconds: 180}
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  max_runtime_seconds: 3600
+  # A run that was killed holds its deployment pool no longer than this.
+  free_slots_after_run_end_seconds: 1
 sensors: {use_threads: true, num_workers: 4}
 retention:
   sensor: {purge_after_days: {skipped: 1, failure: 30, success: -1}}

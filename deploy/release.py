@@ -46,11 +46,12 @@ class Release:
         return cls(tag, bundle, certificate or bundle.certificate)
 
     def require_certificate(self, environment: str) -> None:
-        """Raise CertificateError unless this very ONNX digest was proved as far as needed."""
+        """Raise CertificateError unless these very files were proved as far as needed."""
+        bundle = self.bundle
         if environment == PROVING_ENVIRONMENT:
-            self.certificate.require_parity(self.bundle.onnx_sha256)
+            self.certificate.require_parity(bundle.contract, bundle.onnx_sha256)
         else:
-            self.certificate.require(self.bundle.onnx_sha256)
+            self.certificate.require(bundle.contract, bundle.onnx_sha256, bundle.digest)
 
     @property
     def model(self) -> str:

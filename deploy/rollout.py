@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Action, Change, Event, Ledger, LedgerConflictError, State
 from deploy.release import Release
@@ -65,7 +64,7 @@ def roll_out(ledger: Ledger, target: Target, request: Request) -> Outcome:
     event = _record(ledger, target, request, before)
     try:
         target.route()
-    except GatewayError:
+    except Exception:  # whatever it is, the ledger must not stay ahead of the gateway
         _revert(ledger, target, request, before, event)
         raise
     _retire(ledger, target, environment, release.model)
@@ -122,7 +121,9 @@ def _revert(ledger: Ledger, target: Target, request: Request, before: State, eve
     )
     with suppress(LedgerConflictError):
         ledger.record(change)
-    with suppress(GatewayError):  # it may take the routes that were written late: take them back
+    # It may take the routes that were written late: take them back. The first error is the one
+    # to tell, whatever else is down.
+    with suppress(Exception):
         target.route()
     _discard(ledger, target, request)
 

@@ -1,6 +1,8 @@
 """Talking to the supervisor: circus, over a UNIX socket in the home."""
 
 import fcntl
+import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,6 +11,9 @@ from typing import Any
 import psutil
 
 from deploy.home import Home
+
+_BUSY = re.compile("is already running|restarting")
+_BUSY_SECONDS, _BUSY_POLL_SECONDS = 120.0, 0.1
 
 
 class SupervisorError(RuntimeError):
@@ -77,21 +82,31 @@ class Supervisor:
             return True
 
     def _call(self, command: str, timeout: float = 10.0, **properties: Any) -> dict[str, Any]:
+        """circus carries out one change at a time and refuses others meanwhile: wait for it."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            answer = self._ask(command, timeout, properties)
+            if answer.get("status") != "error":
+                return answer
+            reason = str(answer.get("reason"))
+            if not _BUSY.search(reason) or time.monotonic() > deadline:
+                raise SupervisorError(f"the supervisor refused {command}: {reason}")
+            time.sleep(_BUSY_POLL_SECONDS)
+
+    def _ask(self, command: str, timeout: float, properties: dict[str, Any]) -> dict[str, Any]:
         from circus.client import CircusClient
         from circus.exc import CallError
 
         client = CircusClient(endpoint=endpoint(self._home), timeout=timeout)
         try:
             answer: dict[str, Any] = client.call({"command": command, "properties": properties})
+            return answer
         except CallError as error:
             raise SupervisorError(
                 f"the supervisor does not answer ({error}): is the platform up? `slipway up`"
             ) from error
         finally:
             client.stop()
-        if answer.get("status") == "error":
-            raise SupervisorError(f"the supervisor refused {command}: {answer.get('reason')}")
-        return answer
 
     def names(self) -> list[str]:
         """The watchers."""

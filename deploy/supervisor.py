@@ -56,7 +56,9 @@ def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
     ports = iter(free_ports(sum(len(state.live) for state in states.values())))
     for (environment, model), state in sorted(states.items()):
         settings = platform.configuration.environments.get(environment)
-        for live in state.live if settings else ():
+        if settings is None:
+            continue
+        for live in state.live:
             name = cluster_name(environment, model, live)
             try:
                 release = Release.load(live.bento, platform.home.bentoml)
@@ -65,7 +67,6 @@ def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
             except ReleaseError as error:
                 logger.error("%s is not started: %s", name, error)
                 continue
-            assert settings is not None  # noqa: S101
             specs.append(server_process(name, next(ports), live.bento, settings))
     return specs
 

@@ -22,5 +22,7 @@ def fail_interrupted_runs(dagster_home: Path) -> list[str]:
         runs = instance.get_runs(RunsFilter(statuses=in_progress))
         for run in runs:
             instance.report_run_failed(run, "The platform stopped while this run was in progress.")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        # Also of runs that are over: one that was killed keeps its slots.
+        for run_id in instance.event_log_storage.get_concurrency_run_ids():
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
         return [run.run_id for run in runs]

@@ -30,9 +30,12 @@ class Endpoint:
     headers: Mapping[str, str]
 
 
-def smoke_test(endpoint: Endpoint, contract: Contract, certificate: Certificate) -> HttpParity:
+def smoke_test(
+    endpoint: Endpoint, contract: Contract, certificate: Certificate, bento_digest: str
+) -> HttpParity:
     """Golden rows alone and as one batch, bit for bit; bad input; latency of single rows.
 
+    bento_digest: of the Bento that was deployed behind the endpoint.
     Raises SmokeTestError when the gateway does not answer with exactly that version.
     """
     golden = certificate.golden
@@ -44,6 +47,7 @@ def smoke_test(endpoint: Endpoint, contract: Contract, certificate: Certificate)
         latencies = _latencies(client, golden.rows[0]) if golden.rows else [0.0]
     return HttpParity(
         url=endpoint.url,
+        bento_digest=bento_digest,
         single=len(single),
         single_mismatches=_mismatches(contract, single, golden.single),
         batch=len(batch),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import urlsplit
 
+from orchestration.addresses import without_password
 from serving_config.schema import Model
 
 # The first question to the registry is a read and may be repeated: a dead address fails fast.
@@ -141,7 +141,7 @@ def explained(tracking_uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
-    address = _without_password(tracking_uri)
+    address = without_password(tracking_uri)
     try:
         yield
     except MlflowException as error:
@@ -159,10 +159,3 @@ def _in_chain(error: BaseException | None, kind: type[Exception]) -> BaseExcepti
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -67,6 +67,7 @@ def _verify(
         version=contract.version,
         variant=contract.variant,
         onnx_sha256=contract.onnx_sha256,
+        contract_sha256=contract.digest(),
         libraries=native.libraries,
         parity=Parity(tuple(k.comparison for k in kinds), limits, tuple(worst)),
         golden=golden(session, [k.rows for k in kinds]),

@@ -9,6 +9,7 @@ import msgspec
 from bentos.model_server.certificate import (
     Certificate,
     CertificateError,
+    Golden,
     decode_certificate,
 )
 from bentos.model_server.contract import Contract, decode_contract
@@ -24,6 +25,11 @@ class BuiltRelease(msgspec.Struct, frozen=True):
 
     tag: str
     digest: str
+
+
+def _proved(certificate: Certificate) -> tuple[str, str, Golden]:
+    """What a smoke test is about."""
+    return certificate.onnx_sha256, certificate.contract_sha256, certificate.golden
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,10 @@ class VersionFolder:
         return msgspec.json.decode(self._read("bento.json", "bento"), type=BuiltRelease)
 
     def write_export(self, onnx: bytes, contract: Contract) -> None:
-        """Another graph makes what was proved of the one before void."""
-        if not self.onnx.exists() or self.onnx.read_bytes() != onnx:
+        """Another graph or contract makes what was proved of the one before void."""
+        contract_file = self.path / "contract.json"
+        old = [path.read_bytes() for path in (self.onnx, contract_file) if path.exists()]
+        if old != [onnx, contract.encode()]:
             (self.path / "certificate.json").unlink(missing_ok=True)
         self._write("model.onnx", onnx)
         self._write("contract.json", contract.encode())
@@ -90,11 +98,7 @@ class VersionFolder:
             before = self.certificate()
         except (MissingFileError, CertificateError):
             before = None
-        same = before is not None and (before.onnx_sha256, before.golden) == (
-            certificate.onnx_sha256,
-            certificate.golden,
-        )
-        if before is not None and same:
+        if before is not None and _proved(before) == _proved(certificate):
             certificate = msgspec.structs.replace(certificate, http=before.http)
         self.write_certificate(certificate)
         return certificate

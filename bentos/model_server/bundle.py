@@ -96,8 +96,9 @@ def sha256_of(path: Path) -> str:
 
 def _files(tree: Path) -> Iterator[tuple[str, Path]]:
     for path in tree.rglob("*"):
-        name = path.relative_to(tree).as_posix()
-        if "__pycache__" in path.parts or name in NOT_DIGESTED:
+        relative = path.relative_to(tree)
+        name = relative.as_posix()
+        if "__pycache__" in relative.parts or name in NOT_DIGESTED:
             continue
         if path.is_symlink() or not path.is_dir():
             yield name, path
@@ -129,6 +130,11 @@ def require_unity(contract: Contract, certificate: Certificate, onnx_sha256: str
                 f"model.onnx of {contract.model} version {contract.version} has digest "
                 f"{onnx_sha256}, {owner} is for {stated}: a file was exchanged"
             )
+    if certificate.contract_sha256 != contract.digest():
+        raise BundleError(
+            f"contract.json of {contract.model} version {contract.version} is not the one that "
+            "certificate.json is for: a file was exchanged"
+        )
     ours = (contract.model, contract.version, contract.variant)
     theirs = (certificate.model, certificate.version, certificate.variant)
     if ours != theirs:

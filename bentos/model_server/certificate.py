@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from bentos.model_server.contract import Scalar
+from bentos.model_server.contract import Contract, Scalar
 
 FORMAT_VERSION = 1
 
@@ -96,9 +96,13 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The golden rows over HTTP through the gateway. Latencies in milliseconds."""
+    """The golden rows over HTTP through the gateway, answered by one Bento.
+
+    bento_digest: of that Bento; another build has to be tested again. Latencies in milliseconds.
+    """
 
     url: str
+    bento_digest: str
     single: int
     single_mismatches: int
     batch: int
@@ -129,6 +133,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     version: int
     variant: str
     onnx_sha256: str
+    contract_sha256: str
     libraries: dict[str, str]
     parity: Parity
     golden: Golden
@@ -139,13 +144,18 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """Parity held offline and over HTTP."""
         return self.parity.passed and self.http is not None and self.http.passed
 
-    def require_parity(self, onnx_sha256: str) -> None:
-        """Raise CertificateError unless this proves parity for exactly that digest."""
+    def require_parity(self, contract: Contract, onnx_sha256: str) -> None:
+        """Raise CertificateError unless this proves parity for exactly that contract and graph."""
         if self.onnx_sha256 != onnx_sha256:
             raise CertificateError(
                 f"the certificate of {self.model} version {self.version} is for ONNX digest "
                 f"{self.onnx_sha256[:12]}, but the model's digest is {onnx_sha256[:12]}: "
                 "the ONNX file was exchanged; export and verify the version again"
+            )
+        if self.contract_sha256 != contract.digest():
+            raise CertificateError(
+                f"contract.json of {self.model} version {self.version} is not the one that was "
+                "verified: it was exchanged; export and verify the version again"
             )
         if not self.parity.passed:
             raise CertificateError(
@@ -153,13 +163,13 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 "see the check's table of the worst rows"
             )
 
-    def require(self, onnx_sha256: str) -> None:
-        """Raise CertificateError unless this proves parity offline and over HTTP."""
-        self.require_parity(onnx_sha256)
-        if not self.passed:
+    def require(self, contract: Contract, onnx_sha256: str, bento_digest: str) -> None:
+        """Raise CertificateError unless this proves parity, and that Bento over HTTP."""
+        self.require_parity(contract, onnx_sha256)
+        if not self.passed or self.http is None or self.http.bento_digest != bento_digest:
             raise CertificateError(
-                f"{self.model} version {self.version} has no passing smoke test for this digest; "
-                "deploy it to staging and run smoke_test first"
+                f"{self.model} version {self.version} has no passing smoke test of this Bento "
+                f"({bento_digest[:12]}); deploy it to staging and run smoke_test first"
             )
 
     def encode(self) -> bytes:

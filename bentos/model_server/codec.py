@@ -88,7 +88,7 @@ class Codec:
             try:
                 row = msgspec.structs.astuple(self._one.decode(body).features)
             except msgspec.ValidationError:
-                if not self.unwrapped:
+                if not self.unwrapped or body.strip() == b"{}":
                     raise
                 row, wrapped = msgspec.structs.astuple(self._bare.decode(body)), False
         except REFUSED as error:

@@ -4,7 +4,8 @@ It is derived from the MLflow signature at export and travels inside the Bento. 
 serving and batch scoring all read rows through it, so they agree on every column.
 """
 
-from typing import Any, Literal
+import hashlib
+from typing import Literal
 
 import msgspec
 
@@ -112,6 +113,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             if graph_input.shape == "vector" and len(graph_input.columns) != 1:
                 raise ContractError(f"graph input {graph_input.name}: a vector takes one column")
 
+    def digest(self) -> str:
+        """SHA-256 (hex) of `contract.json`."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
     def encode(self) -> bytes:
         """The canonical bytes of `contract.json`: the same contract gives the same bytes."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
@@ -123,8 +128,3 @@ def decode_contract(data: bytes) -> Contract:
         return msgspec.json.decode(data, type=Contract)
     except (msgspec.DecodeError, ValueError) as error:
         raise ContractError(f"contract.json: {error}") from error
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of `contract.json`."""
-    return msgspec.json.schema(Contract)

@@ -69,7 +69,7 @@ class LoadedModel:
 def load_model(folder: ModelFolder, threads: int) -> LoadedModel:
     """Load and verify; raises one of REFUSALS with the reason."""
     contract, certificate = folder.contract, folder.certificate
-    certificate.require_parity(contract.onnx_sha256)
+    certificate.require_parity(contract, contract.onnx_sha256)
     session = ModelSession.load(folder.onnx, contract, threads)
     reproduce(session, contract, certificate)
     return LoadedModel(folder, session)

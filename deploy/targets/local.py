@@ -114,11 +114,18 @@ class LocalTarget:
         )
 
     def route(self) -> None:
-        """Clusters first, then routes, each until Envoy reports it in force."""
+        """Clusters first, then routes, each until Envoy reports it in force.
+
+        Both files are written also where Envoy does not answer: it reads them when it is back.
+        """
         admin = GatewayAdmin(self.home)
         with exclusive(self.home):
-            admin.wait_for("cds", write_clusters(self.home, self.servers()))
-            admin.wait_for("rds", write_routes(self.home, routing(self.configuration, self.ledger)))
+            clusters = write_clusters(self.home, self.servers())
+            try:
+                admin.wait_for("cds", clusters)
+            finally:
+                routes = write_routes(self.home, routing(self.configuration, self.ledger))
+            admin.wait_for("rds", routes)
 
     def drain(self, name: str, environment: str) -> None:
         """Until Envoy has no request in flight to it, or the environment's drain time-out."""

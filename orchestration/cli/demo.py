@@ -14,7 +14,8 @@ from orchestration.cli.context import local_platform
 from orchestration.cli.follow import render, require_success
 from orchestration.cli.models import live_version, registered_versions, train_and_register
 from orchestration.cli.output import console
-from orchestration.cli.platform import addresses, dagster_url, gateway_url, job_name, start
+from orchestration.cli.platform import job_name, start
+from orchestration.cli.status import addresses, dagster_url, gateway_url
 from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus
 from serving_config.schema import Model
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from orchestration.cli import demo, models, platform
+from orchestration.cli import demo, models, platform, status
 
 # What the libraries would print into our output, or send elsewhere.
 _QUIET = {
@@ -23,7 +23,7 @@ def cli() -> None:
 
 cli.add_command(platform.up)
 cli.add_command(platform.down)
-cli.add_command(platform.status)
+cli.add_command(status.status)
 cli.add_command(models.train)
 cli.add_command(models.verify)
 cli.add_command(models.release)

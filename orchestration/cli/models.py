@@ -11,7 +11,8 @@ from deploy.supervision import Supervisor
 from orchestration.cli.context import configured_model, local_platform
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import StartError, dagster_url, job_name
+from orchestration.cli.platform import StartError, job_name
+from orchestration.cli.status import dagster_url, mlflow_url
 from orchestration.dagster_client import DagsterClient
 from serving_config.schema import Model
 
@@ -38,7 +39,7 @@ def resolve_version(platform: LocalPlatform, model: Model, version: int | None) 
     if not known:
         raise UnknownVersionError(
             f"registered model {model.registered_model!r} has no version in MLflow at "
-            f"{platform.configuration.platform.mlflow.uri}: `slipway train {model.name}`, or "
+            f"{mlflow_url(platform)}: `slipway train {model.name}`, or "
             "register one with any MLflow client"
         )
     if version is not None and version not in known:
@@ -85,7 +86,7 @@ def train(model: str) -> None:
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
     console.print(f"{model} version {registered.version} ({scores})")
     page = f"/#/models/{registered.name}/versions/{registered.version}"
-    console.print(f"[dim]{platform.configuration.platform.mlflow.uri}{page}[/]", soft_wrap=True)
+    console.print(f"[dim]{mlflow_url(platform)}{page}[/]", soft_wrap=True)
 
 
 _version = click.option("--version", type=click.IntRange(1), help="The newest one if left out.")

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from orchestration.addresses import without_password
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ARTIFACT_FOLDER = "slipway"
-Result = TypeVar("Result")
 
 
 class RegistryError(RuntimeError):
@@ -36,6 +37,11 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     tracking_uri: str
 
+    @property
+    def shown_uri(self) -> str:
+        """The server's address without a password."""
+        return without_password(self.tracking_uri)
+
     @contextmanager
     def _errors(self) -> Iterator[Any]:
         from mlflow.exceptions import MlflowException
@@ -45,7 +51,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield MlflowClient(self.tracking_uri, self.tracking_uri)
         except MlflowException as error:
             reason = str(error).splitlines()[0][:300]
-            raise RegistryError(f"MLflow at {self.tracking_uri}: {reason}") from error
+            raise RegistryError(f"MLflow at {self.shown_uri}: {reason}") from error
 
     def names(self) -> list[str]:
         """Every registered model."""
@@ -80,7 +86,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
                 known = [item.version for item in self.versions(name)]
                 raise RegistryError(
                     f"registered model {name!r} has no version {version} in MLflow at "
-                    f"{self.tracking_uri}; versions: {known or 'none'}"
+                    f"{self.shown_uri}; versions: {known or 'none'}"
                 ) from error
 
     def download(self, name: str, version: int, folder: Path) -> Path:
@@ -95,7 +101,8 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
                 )
             except (OSError, ValueError) as error:
                 raise RegistryError(
-                    f"the files of {name} version {version} cannot be read from {source}: {error}"
+                    f"the files of {name} version {version} cannot be read from "
+                    f"{without_password(source)}: {error}"
                 ) from error
         return Path(local)
 
@@ -114,7 +121,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             return Path(client.download_artifacts(run_id, path, str(folder)))
 
     def log_files(self, version: "ModelVersion", folder: Path, names: list[str]) -> str | None:
-        """Store files as artifacts of the version's run, or of its logged model; returns where."""
+        """Store files as artifacts of the version's run; returns where, or None without a run."""
         destination = f"{ARTIFACT_FOLDER}/{version.name}-v{version.version}"
         with self._errors() as client:
             for name in names:
@@ -137,11 +144,11 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def version_url(self, name: str, version: int) -> str:
         """The page of the version in MLflow's UI."""
-        return f"{self.tracking_uri}/#/models/{name}/versions/{version}"
+        return f"{self.shown_uri}/#/models/{name}/versions/{version}"
 
     def run_url(self, experiment_id: str, run_id: str) -> str:
         """The page of the run in MLflow's UI."""
-        return f"{self.tracking_uri}/#/experiments/{experiment_id}/runs/{run_id}"
+        return f"{self.shown_uri}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def _all_pages(search: Callable[..., Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from deploy.home import Home
 from deploy.ledger import Ledger
-from deploy.release import Release
+from deploy.release import Release, ReleaseError
 from deploy.rollout import Outcome, Request, roll_out
 from deploy.targets.local import LocalTarget
 from orchestration.versions import VersionFolder
@@ -51,7 +51,22 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     def release(self, model: str, version: int | str) -> Release:
         """The Bento that was built of the version, with the version's latest certificate."""
         folder = self.folder(model, version)
-        return Release.load(folder.bento().tag, self.paths.bentoml, folder.certificate())
+        built = folder.bento()
+        release = Release.load(built.tag, self.paths.bentoml, folder.certificate())
+        if release.bundle.digest != built.digest:
+            raise ReleaseError(
+                f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
+                f"{built.digest[:12]} was built; materialize the bento asset again"
+            )
+        return release
+
+    def live_labels(self, environment: str, model: str) -> list[str]:
+        """The versions that the ledger says are live."""
+        ledger = Ledger(self.paths.ledger_url)
+        try:
+            return [live.label for live in ledger.state(environment, model).live]
+        finally:
+            ledger.close()
 
     def roll_out(self, request: Request) -> Outcome:
         """Give the release its model's traffic in an environment."""

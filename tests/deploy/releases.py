@@ -35,8 +35,8 @@ def contract(model: str = "iris", version: int = 1, variant: str = "fp32") -> Co
     )
 
 
-def http(*, mismatches: int = 0) -> HttpParity:
-    return HttpParity("http://127.0.0.1/models/iris", 2, mismatches, 2, 0, 5, 5, 1.0, 2.0)
+def http(*, mismatches: int = 0, bento: str = "") -> HttpParity:
+    return HttpParity("http://127.0.0.1/models/iris", bento, 2, mismatches, 2, 0, 5, 5, 1.0, 2.0)
 
 
 def certificate(of: Contract, *, flips: int = 0, smoke: HttpParity | None = None) -> Certificate:
@@ -46,6 +46,7 @@ def certificate(of: Contract, *, flips: int = 0, smoke: HttpParity | None = None
         version=of.version,
         variant=of.variant,
         onnx_sha256=of.onnx_sha256,
+        contract_sha256=of.digest(),
         libraries={"onnxruntime": "1"},
         parity=Parity((Comparison("reference", 10, 0.0, 0, flips, 0),), ParityLimits()),
         golden=Golden(({"width": 1.0}, {"width": 2.0}), answers, answers),
@@ -63,8 +64,8 @@ def release(
 ) -> Release:
     """A proved release, over HTTP too. build: another text is another Bento of the version."""
     made = contract(model, version, variant)
-    proof = proof or certificate(made, smoke=http())
     digest = sha256(f"bento of {model} {version} {variant} {build}")
+    proof = proof or certificate(made, smoke=http(bento=digest))
     bundle = Bundle(made, proof, Limits(), made.onnx_sha256, digest)
     return Release(f"{model}:{version}-{variant}-{digest[:12]}", bundle, proof)
 

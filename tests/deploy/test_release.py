@@ -45,7 +45,7 @@ def test_a_later_certificate_of_the_version_counts_instead(tmp_path: Path) -> No
     own = Release.load(tag, tmp_path)
     with pytest.raises(CertificateError, match="no passing smoke test"):
         own.require_certificate("production")
-    later = msgspec.structs.replace(own.certificate, http=http())
+    later = msgspec.structs.replace(own.certificate, http=http(bento=own.bundle.digest))
     Release.load(tag, tmp_path, later).require_certificate("production")
 
 

@@ -416,3 +416,25 @@ def test_a_version_is_superseded_by_a_newer_one_that_is_live(
 ) -> None:
     state = State("staging", "iris", 1, tuple(live(number) for number in lives))
     assert superseded(state, version) is expected
+
+
+def test_a_smoke_test_of_another_build_does_not_open_production(target: MemoryTarget) -> None:
+    proof = certificate(contract(), smoke=http(bento="another build"))
+    with pytest.raises(CertificateError, match="no passing smoke test of this Bento"):
+        deploy(target, release(1, proof=proof), environment="production")
+    assert target.calls == []
+
+
+def test_any_failure_to_route_takes_the_ledger_back(target: MemoryTarget) -> None:
+    deploy(target, release(1))
+
+    def fail_once(call: str) -> None:
+        if call == "route":
+            target.before = lambda call: None
+            raise OSError("no space left on device")
+
+    target.before = fail_once
+    with pytest.raises(OSError, match="no space"):
+        roll_out(target.ledger, target, request(release(2)))
+    serves(target, release(1))
+    assert target.ledger.events()[-1].action == "revert"

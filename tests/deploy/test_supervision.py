@@ -101,3 +101,12 @@ def test_a_process_writes_to_a_log_of_its_own_name(home: Home) -> None:
     unnamed = ProcessSpec("mlflow", ["/bin/sh", "-c", "echo x"]).watcher(home, "/")
     subprocess.run([unnamed["cmd"], *unnamed["args"]], check=True)
     assert (home.logs / "mlflow.log").read_text() == "x\n"
+
+
+def test_a_supervisor_that_is_busy_is_asked_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = {"status": "error", "reason": "arbiter is already running arbiter_rm_watcher command"}
+    answers = iter([busy, busy, {"status": "ok", "watchers": ["gateway"]}])
+    monkeypatch.setattr(Supervisor, "_ask", lambda *arguments: next(answers))
+    assert Supervisor(home).names() == ["gateway"]

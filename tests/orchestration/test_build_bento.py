@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bentos.model_server.bundle import BundleError, Limits, bento_digest, read_bundle
-from bentos.model_server.certificate import CertificateError
+from bentos.model_server.certificate import CertificateError, HttpParity
 from bentos.model_server.contract import ContractError
 from orchestration import build_bento as module
 from orchestration.build_bento import BuildError, BuiltBento, bento_tag, build_bento
@@ -137,9 +137,35 @@ def test_a_model_that_a_server_would_refuse_is_not_built(
     refused(models.Parts(b"other", contract, certificate), CertificateError, "was exchanged")
     refused(models.Parts(onnx, contract, unproved), CertificateError, "did not pass")
     other = replace(contract, onnx_sha256="f" * 64)
-    refused(models.Parts(onnx, other, certificate), BundleError, r"contract\.json is for fff")
+    refused(models.Parts(onnx, other, certificate), CertificateError, "not the one that was ver")
+    proved = replace(certificate, contract_sha256=other.digest())
+    refused(models.Parts(onnx, other, proved), BundleError, r"contract\.json is for fff")
     example = replace(contract, example={"sepal_length": 1})
-    refused(models.Parts(onnx, example, certificate), ContractError, "its own example")
+    proved = replace(certificate, contract_sha256=example.digest())
+    refused(models.Parts(onnx, example, proved), ContractError, "its own example")
+
+
+@pytest.mark.usefixtures("no_child")
+def test_labels_that_were_exchanged_in_the_contract_are_refused(
+    iris: models.Parts, tmp_path: Path
+) -> None:
+    outputs = replace(iris.contract.outputs, labels=iris.contract.outputs.labels[::-1])
+    turned = replace(iris.contract, outputs=outputs)
+    with pytest.raises(CertificateError, match="not the one that was verified"):
+        build_bento(
+            models.Parts(iris.onnx, turned, iris.certificate).write(tmp_path), Serving(), tmp_path
+        )
+
+
+def test_a_smoke_test_of_an_earlier_build_changes_nothing_of_the_bento(
+    iris: models.Parts, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    first = build_bento(iris.write(tmp_path / "first"), Serving(), home)
+    smoke = HttpParity("http://127.0.0.1/models/iris", first.digest, 1, 0, 1, 0, 1, 1, 1.0, 2.0)
+    tested = replace(iris.certificate, http=smoke)
+    again = models.Parts(iris.onnx, iris.contract, tested).write(tmp_path / "again")
+    assert build_bento(again, Serving(), home) == first
 
 
 @pytest.mark.usefixtures("no_child")

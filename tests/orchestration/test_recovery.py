@@ -99,3 +99,13 @@ def test_why_a_run_failed_can_be_read_in_its_log(home: Path) -> None:
 
 def test_a_dagster_that_never_ran_has_nothing_to_recover(home: Path) -> None:
     assert fail_interrupted_runs(home) == []
+
+
+def test_a_run_that_was_killed_in_a_deployment_gives_its_pool_back(home: Path) -> None:
+    (run_id,) = _runs(home, DagsterRunStatus.FAILURE)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.event_log_storage.claim_concurrency_slot("deploy_iris", run_id, "deployment")
+        assert instance.event_log_storage.get_concurrency_run_ids() == {run_id}
+    fail_interrupted_runs(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.event_log_storage.get_concurrency_run_ids() == set()

@@ -15,6 +15,7 @@ from bentos.model_server.contract import GraphInput, Input
 from orchestration.smoke import Endpoint, SmokeTestError, _percentile, bad_inputs, smoke_test
 from tests.deploy.releases import certificate, contract
 
+BENTO = "b" * 64
 PROOF = certificate(contract())
 KEYS = ("no", "yes")
 Reply = tuple[int, Any]
@@ -89,7 +90,7 @@ def serving(change: Change) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 def smoke(change: Change = unchanged) -> HttpParity:
     with serving(change) as (url, _):
-        return smoke_test(Endpoint(url, {"X-Model-Version": "1"}), contract(), PROOF)
+        return smoke_test(Endpoint(url, {"X-Model-Version": "1"}), contract(), PROOF, BENTO)
 
 
 def test_a_server_that_answers_bit_for_bit_and_refuses_what_it_should_passes() -> None:
@@ -103,9 +104,8 @@ def test_a_server_that_answers_bit_for_bit_and_refuses_what_it_should_passes() -
 
 def test_every_request_pins_the_version_that_is_tested() -> None:
     with serving(unchanged) as (url, seen):
-        smoke_test(
-            Endpoint(url, {"X-Model-Version": "1", "X-Environment": "staging"}), contract(), PROOF
-        )
+        pin = {"X-Model-Version": "1", "X-Environment": "staging"}
+        smoke_test(Endpoint(url, pin), contract(), PROOF, BENTO)
     assert {headers["x-model-version"] for headers in seen} == {"1"}
     assert {headers["x-environment"] for headers in seen} == {"staging"}
 
@@ -222,7 +222,7 @@ def test_nobody_there_is_one_sentence() -> None:
 
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(SmokeTestError, match=url):
-        smoke_test(Endpoint(url, {}), contract(), PROOF)
+        smoke_test(Endpoint(url, {}), contract(), PROOF, BENTO)
 
 
 def test_bad_inputs_are_wrong_in_every_way_that_the_contract_knows() -> None:

@@ -22,11 +22,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from bentos.model_server.certificate import Limits, decode_certificate
+from bentos.model_server.certificate import Comparison, Limits, Parity, decode_certificate
 from bentos.model_server.session import ModelSession
 from orchestration.export import Exported, NativeModel, export
 from orchestration.export.signature import Field, Signature
-from orchestration.verification.compare import Answered, difference
+from orchestration.verification.changes import scores_of
+from orchestration.verification.compare import Answered, answers, difference
 from orchestration.verification.rows import build_space
 from orchestration.verification.thresholds import threshold_rows
 from orchestration.verify import SEED, advice, verify
@@ -318,3 +319,223 @@ def test_a_model_that_accepts_nothing_is_not_certified():
     certificate = certify(native, exported, None)
     assert not certificate.parity.passed
     assert "input_example" in advice(certificate)
+
+
+def onnx_native_of(model, features, example=None):
+    fields = tuple(Field(f"x{i}", "float32") for i in range(features))
+    data = model.SerializeToString()
+    return NativeModel("onnx", data, Signature(fields, tensor=True), example)
+
+
+def label_only(x, y):
+    """A logged ONNX model that answers with a label and nothing else."""
+    from skl2onnx import to_onnx
+
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    model = to_onnx(fitted, x[:1], options={"zipmap": False}, target_opset=18)
+    del model.graph.output[1]
+    return onnx_native_of(model, x.shape[1])
+
+
+def always(place):
+    """The graph answers with one class for every row."""
+
+    def change(graph):
+        answer = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = ["answer" if n == answer else n for n in node.output]
+            node.input[:] = ["answer" if n == answer else n for n in node.input]
+        graph.initializer.append(numpy_helper.from_array(np.array(0, dtype=np.int64), "zero"))
+        graph.initializer.append(numpy_helper.from_array(np.array(place, dtype=np.int64), "place"))
+        graph.node.append(helper.make_node("Mul", ["answer", "zero"], ["nothing"]))
+        graph.node.append(helper.make_node("Add", ["nothing", "place"], [answer]))
+
+    return change
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_model_that_only_gives_labels_has_no_ties_that_excuse_a_constant_answer(place):
+    x, y = datasets.load_breast_cancer(return_X_y=True)
+    native = label_only(x[:, :4].astype(np.float32), y)
+    exported = export(native, Model(name="m"), 1)
+    reference = frame_of(native, x[:, :4])
+    assert certify(native, exported, reference).parity.passed
+    certificate = certify(native, rewritten(exported, always(place)), reference)
+    assert not certificate.parity.passed
+    assert figures(certificate)["reference"].label_flips > 100
+    assert figures(certificate)["reference"].ties == 0
+
+
+def argmax_of_shuffled_columns():
+    """Probabilities whose columns are in another order than the labels."""
+    order = numpy_helper.from_array(np.array([2, 0, 1], dtype=np.int64), "order")
+    weights = numpy_helper.from_array(np.array([[1, -1, 0], [0.5, 0, 2]], np.float32), "weights")
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "weights"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["p"], axis=1),
+            helper.make_node("Gather", ["p", "order"], ["q"], axis=1),
+            helper.make_node("ArgMax", ["q"], ["label"], axis=1, keepdims=0),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [None, 2])],
+        [
+            helper.make_tensor_value_info("label", 7, [None]),
+            helper.make_tensor_value_info("p", 1, [None, 3]),
+        ],
+        [order, weights],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_a_logged_graph_whose_label_is_not_the_highest_probability_fails():
+    native = onnx_native_of(argmax_of_shuffled_columns(), 2)
+    rng = np.random.default_rng(0)
+    certificate = certify(
+        native, export(native, Model(name="m"), 1), frame_of(native, rng.normal(size=(300, 2)))
+    )
+    kinds = figures(certificate)
+    assert not certificate.parity.passed
+    assert kinds["reference"].label_flips == 300
+    assert kinds["reference"].over_tolerance == 0
+    assert min(c.label_flips for c in kinds.values()) > 10
+    assert certificate.parity.worst
+    assert "is not the class with the highest probability" in advice(certificate)
+    assert "classlabels" in advice(certificate)
+
+
+def test_a_logged_graph_whose_labels_are_those_of_its_columns_passes():
+    from skl2onnx import to_onnx
+    from sklearn.naive_bayes import GaussianNB
+
+    x, y = datasets.load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    model = to_onnx(GaussianNB().fit(x, y + 1), x[:1], options={"zipmap": False}, target_opset=18)
+    native = onnx_native_of(model, 4)
+    exported = export(native, Model(name="m"), 1)
+    assert exported.contract.outputs.labels == (1, 2, 3)
+    certificate = certify(native, exported, frame_of(native, x))
+    assert certificate.parity.passed, advice(certificate)
+
+
+def iris_with_limits(maximum):
+    x, y = datasets.load_iris(return_X_y=True)
+    native = native_of(make_pipeline(StandardScaler(), LogisticRegression()), x, y)
+    config = Model(name="m", inputs={"x0": Column(minimum=0.0, maximum=maximum)})
+    return native, export(native, config, 1)
+
+
+def spread_out(count, outside):
+    """So many different flowers, the last ones with a sepal of 10 cm."""
+    x, _ = datasets.load_iris(return_X_y=True)
+    rows = x[np.arange(count) % len(x)] + np.arange(count)[:, None] * 1e-6
+    rows[count - outside :, 0] = 10.0
+    return rows
+
+
+def test_reference_rows_outside_the_contract_are_counted_and_fail_the_certificate():
+    native, exported = iris_with_limits(8.5)
+    certificate = certify(native, exported, frame_of(native, spread_out(400, 40)))
+    reference = figures(certificate)["reference"]
+    assert (reference.rows, reference.excluded, reference.made_up) == (360, 40, 0)
+    assert reference.label_flips == reference.over_tolerance == 0
+    assert not certificate.parity.passed
+    assert "40 of 400 given rows were excluded" in advice(certificate)
+    assert "minimum, maximum" in advice(certificate)
+    assert decode_certificate(certificate.encode()) == certificate
+
+
+def test_a_few_reference_rows_outside_the_contract_are_counted_and_pass():
+    native, exported = iris_with_limits(8.5)
+    certificate = certify(native, exported, frame_of(native, spread_out(400, 20)))
+    assert figures(certificate)["reference"].excluded == 20
+    assert certificate.parity.passed, advice(certificate)
+
+
+def test_no_row_is_made_up_in_place_of_an_excluded_one():
+    native, exported = iris_with_limits(8.5)
+    certificate = certify(native, exported, frame_of(native, spread_out(400, 400)))
+    reference = figures(certificate)["reference"]
+    assert (reference.rows, reference.excluded, reference.made_up) == (0, 400, 0)
+    assert not certificate.parity.passed
+    assert "400 of 400 given rows were excluded" in advice(certificate)
+
+
+def test_a_small_reference_is_filled_up_and_its_share_is_of_the_given_rows():
+    native, exported = iris_with_limits(8.5)
+    certificate = certify(native, exported, frame_of(native, spread_out(20, 2)))
+    reference = figures(certificate)["reference"]
+    assert reference.excluded == 2
+    assert reference.rows - reference.made_up == 18
+    assert reference.made_up > 150
+    assert not certificate.parity.passed
+    assert "2 of 20 given rows were excluded" in advice(certificate)
+
+
+def test_rows_that_the_trained_model_refuses_are_counted():
+    x, y = datasets.load_iris(return_X_y=True)
+    fields = tuple(Field(f"x{i}", "float64", required=i > 0) for i in range(4))
+    model = make_pipeline(FunctionTransformer(), LogisticRegression(max_iter=500)).fit(x, y)
+    native = NativeModel("sklearn", model, Signature(fields, tensor=True))
+    exported = export(native, Model(name="m"), 1)
+    from msgspec.structs import replace
+
+    inputs = (replace(exported.contract.inputs[0], required=False), *exported.contract.inputs[1:])
+    exported = Exported(exported.model, replace(exported.contract, inputs=inputs))
+    rows = spread_out(300, 0)
+    rows[:30, 0] = np.nan
+    certificate = certify(native, exported, frame_of(native, rows))
+    kinds = figures(certificate)
+    assert (kinds["reference"].rows, kinds["reference"].excluded) == (270, 30)
+    assert kinds["edges"].excluded > 0
+    assert not certificate.parity.passed
+
+
+def test_a_kind_of_rows_that_is_missing_is_no_pass():
+    figure = [Comparison(kind, 10, 0.0, 0, 0, 0) for kind in ("reference", "thresholds", "edges")]
+    assert Parity(tuple(figure), LIMITS).passed
+    for missing in range(3):
+        assert not Parity(tuple(figure[:missing] + figure[missing + 1 :]), LIMITS).passed
+    assert not Parity((), LIMITS).passed
+
+
+class OutOfMemory(NativeModel):
+    """A model whose predictions do not fit into memory."""
+
+    def predict(self, rows):
+        raise MemoryError
+
+    def scores(self, frame):
+        raise MemoryError
+
+
+def test_memory_that_runs_out_is_no_row_that_the_model_refuses():
+    native = OutOfMemory("sklearn", None, Signature((Field("x0", "float64"),), tensor=True))
+    with pytest.raises(MemoryError):
+        answers(native.predict, [[1.0]])
+    with pytest.raises(MemoryError):
+        scores_of(native, pd.DataFrame({"x0": [1.0]}))
+
+
+class Refusing(ModelSession):
+    """A graph that refuses rows with a first number above a limit."""
+
+    limit = 5.8
+
+    def predict(self, rows):
+        if any(row[0] > self.limit for row in rows):
+            raise RuntimeError("the graph refuses this row")
+        return super().predict(rows)
+
+
+@pytest.mark.parametrize("limit", [5.8, -float("inf")])
+def test_a_graph_that_refuses_rows_fails_with_the_rows_and_without_a_crash(limit):
+    native, exported = iris_with_limits(8.5)
+    session = Refusing(exported.model, exported.contract)
+    session.limit = limit
+    certificate = verify(native, session, frame_of(native, spread_out(300, 0)), LIMITS)
+    assert not certificate.parity.passed
+    assert certificate.parity.worst[0].actual is None
+    assert all(row["x0"] <= limit for row in certificate.golden.rows)
+    assert bool(certificate.golden.rows) == (limit > 0)
+    assert len(certificate.golden.rows) == len(certificate.golden.batch)

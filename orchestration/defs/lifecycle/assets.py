@@ -126,7 +126,7 @@ def _bento(model: Model) -> dg.AssetsDefinition:
 
         with one_sentence():
             folder = serving.folder(model.name, context.partition_key)
-            folder.certificate().require_parity(folder.onnx_sha256())
+            folder.certificate().require_parity(folder.contract(), folder.onnx_sha256())
             built = build_bento(folder.path, model.serving, serving.paths.bentoml)
             folder.write_bento(BuiltRelease(built.tag, built.digest))
             registry.tag(

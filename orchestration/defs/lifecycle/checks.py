@@ -11,7 +11,7 @@ from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
-from orchestration.smoke import Endpoint, smoke_test
+from orchestration.smoke import Endpoint, SmokeTestError, smoke_test
 from serving_config.schema import Model
 
 # Where a training run leaves the rows its versions are held against.
@@ -101,9 +101,15 @@ def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefi
         with one_sentence():
             release = serving.release(model.name, number)
             contract = release.bundle.contract
+            live = serving.live_labels(environment, model.name)
+            if release.live().label not in live:
+                raise SmokeTestError(
+                    f"{model.name} version {number} is no longer live in {environment}: "
+                    f"{', '.join(live) or 'nothing'} took its place meanwhile"
+                )
             pin = {"X-Environment": environment, "X-Model-Version": release.live().label}
             endpoint = Endpoint(f"{serving.gateway_url}/models/{model.name}", pin)
-            http = smoke_test(endpoint, contract, release.certificate)
+            http = smoke_test(endpoint, contract, release.certificate, release.bundle.digest)
             if environment == "staging":
                 folder = serving.folder(model.name, number)
                 folder.write_certificate(msgspec.structs.replace(release.certificate, http=http))

@@ -77,6 +77,7 @@ def _take(decision: Decision, model: Model, versions: list[FoundVersion]) -> Non
             continue
         if item.failed:
             decision.notes.append(f"{model.name} version {item.version} failed to register")
+            decision.cursor.seen[model.registered_model] = item.version
             continue
         if not item.ready:
             decision.notes.append(f"{model.name} version {item.version} is not ready yet: waiting")

@@ -82,6 +82,9 @@ def promotion_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefin
         context: dg.RunStatusSensorContext, serving: Serving
     ) -> dg.RunRequest | dg.SkipReason:
         model = by_job[context.dagster_run.job_name]
+        steps = context.dagster_run.step_keys_to_execute
+        if steps is not None and not any(step.endswith("_smoke_test") for step in steps):
+            return dg.SkipReason("the run was no deployment: it did not run the smoke test")
         return _promotion(model, str(context.partition_key), serving)
 
     return sensor

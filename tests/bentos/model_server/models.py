@@ -62,6 +62,7 @@ def certify(onnx: bytes, contract: Contract, rows: list[dict[str, Scalar]]) -> C
         version=contract.version,
         variant=contract.variant,
         onnx_sha256=contract.onnx_sha256,
+        contract_sha256=contract.digest(),
         libraries={"onnxruntime": "test"},
         parity=Parity((Comparison("reference", len(rows), 0.0, 0, 0, 0),), _limits()),
         golden=Golden(

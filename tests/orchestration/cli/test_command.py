@@ -188,7 +188,7 @@ def test_an_error_of_somebody_else_s_says_what_it_is_and_a_bug_is_no_traceback(
     def fail() -> None:
         raise KeyError("port\nof what")
 
-    monkeypatch.setattr("orchestration.cli.platform.local_platform", fail)
+    monkeypatch.setattr("orchestration.cli.status.local_platform", fail)
     monkeypatch.delenv("SLIPWAY_DEBUG", raising=False)
     assert here(["status"], monkeypatch) == 1
     assert capsys.readouterr().err == "slipway: KeyError: 'port\\nof what'\n"
@@ -200,7 +200,7 @@ def test_ctrl_c_is_one_line(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestration.cli.platform.local_platform", interrupt)
+    monkeypatch.setattr("orchestration.cli.status.local_platform", interrupt)
     assert here(["status"], monkeypatch) == 130
     assert capsys.readouterr().err.strip() == "slipway: interrupted"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import warnings
 
@@ -236,3 +237,74 @@ def test_hist_gradient_boosting_on_categories_is_loaded(tmp_path):
     _, session = served(native)
     rows = frame.to_numpy().tolist()
     assert session.predict(rows).labels == model.predict(frame).tolist()
+
+
+def moved_out(folder, relative, absolute):
+    """A file of the model, put beside its folder; the path to it that `MLmodel` is to have."""
+    target = folder.parent / "elsewhere" / relative
+    target.parent.mkdir()
+    (folder / relative).rename(target)
+    return str(target) if absolute else f"../elsewhere/{relative}"
+
+
+def onnx_identity(folder):
+    from onnx import TensorProto, helper
+
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, 1]) for n in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", *[[p] for p in ports]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return save(folder, mlflow.onnx, model, input_example=None)
+
+
+OUTSIDE = {
+    "sklearn": (
+        lambda folder: save(folder, mlflow.sklearn, LogisticRegression(max_iter=500).fit(X, Y)),
+        "pickled_model",
+    ),
+    "xgboost": (
+        lambda folder: save(
+            folder, mlflow.xgboost, xgboost.XGBClassifier(n_estimators=2).fit(X, Y)
+        ),
+        "data",
+    ),
+    "lightgbm": (
+        lambda folder: save(
+            folder,
+            mlflow.lightgbm,
+            lightgbm.train({"objective": "binary", "verbose": -1}, lightgbm.Dataset(X, Y > 0), 2),
+        ),
+        "data",
+    ),
+    "onnx": (onnx_identity, "data"),
+}
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("flavor", OUTSIDE)
+def test_a_model_file_outside_of_the_folder_is_refused(flavor, absolute, tmp_path):
+    build, key = OUTSIDE[flavor]
+    folder = build(tmp_path / "m")
+    conf = yaml.safe_load((folder / "MLmodel").read_text())["flavors"][flavor]
+    path = moved_out(folder, conf[key], absolute)
+    edit(folder, lambda m: m["flavors"][flavor].update({key: path}))
+    with pytest.raises(UnservableModel, match=rf"{re.escape(path)}.*outside"):
+        load_native(folder)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_example_outside_of_the_folder_is_refused(absolute, tmp_path):
+    folder = save(tmp_path / "m", mlflow.sklearn, LogisticRegression(max_iter=500).fit(X, Y))
+    path = moved_out(folder, "input_example.json", absolute)
+    edit(folder, lambda m: m["saved_input_example_info"].update(artifact_path=path))
+    with pytest.raises(UnservableModel, match=rf"{re.escape(path)}.*outside"):
+        load_native(folder)
+
+
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path):
+    folder = save(tmp_path / "m", mlflow.sklearn, LogisticRegression(max_iter=500).fit(X, Y))
+    path = moved_out(folder, "model.skops", absolute=True)
+    (folder / "model.skops").symlink_to(path)
+    with pytest.raises(UnservableModel, match=r"model\.skops.*outside"):
+        load_native(folder)

@@ -1,10 +1,21 @@
 """Models that were logged as ONNX."""
 
+from dataclasses import replace
+
 import mlflow
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_iris
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import AdaBoostClassifier, StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 
 from bentos.model_server.session import ModelSession
 from orchestration.export import NativeModel, UnservableModel, export, load_native
@@ -98,7 +109,6 @@ def test_one_input_for_each_column_is_matched_by_name():
 
 def test_the_classes_that_the_graph_states_are_the_labels():
     from skl2onnx import to_onnx
-    from sklearn.linear_model import LogisticRegression
 
     x = np.array(ROWS * 5, dtype=np.float32)
     fitted = LogisticRegression().fit(x, ["no", "yes", "no", "maybe"] * 5)
@@ -108,9 +118,84 @@ def test_the_classes_that_the_graph_states_are_the_labels():
     assert session.predict(ROWS).labels == fitted.predict(x[:4]).tolist()
 
 
+def to_graph(model, y):
+    """A fitted scikit-learn model as skl2onnx exports it, and its rows."""
+    from skl2onnx import to_onnx
+
+    x, _ = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    return to_onnx(model.fit(x, y), x[:1], options={"zipmap": False}, target_opset=18), x
+
+
+IRIS = load_iris(return_X_y=True)[1]
+IRIS_FIELDS = tuple(Field(f"x{i}", "float32") for i in range(4))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GaussianNB(),
+        MLPClassifier((4,), max_iter=2000, random_state=0),
+        KNeighborsClassifier(),
+        AdaBoostClassifier(n_estimators=3),
+        QuadraticDiscriminantAnalysis(),
+        # the inner classifiers state 0, 1, 2; only the last one makes the answer
+        StackingClassifier([("a", LogisticRegression(max_iter=500)), ("b", GaussianNB())]),
+        OneVsRestClassifier(LogisticRegression()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.parametrize(
+    ("y", "labels"),
+    [
+        (IRIS + 1, (1, 2, 3)),
+        (
+            np.array(["setosa", "versicolor", "virginica"])[IRIS],
+            ("setosa", "versicolor", "virginica"),
+        ),
+    ],
+    ids=["integers", "strings"],
+)
+def test_the_labels_are_those_that_the_answer_is_gathered_from(model, y, labels):
+    graph, x = to_graph(model, y)
+    exported, session = served(native_of(graph, IRIS_FIELDS))
+    assert exported.contract.outputs.labels == labels
+    answer = session.predict(x.tolist())
+    named = [labels[i] for i in answer.probabilities.argmax(axis=1)]
+    assert np.mean([a == b for a, b in zip(named, answer.labels, strict=True)]) > 0.99
+
+
+def labelled_otherwise():
+    """The answer is a class plus 5, computed so that the graph does not tell its classes."""
+    model = onnx.ModelProto.FromString(SOFTMAX.SerializeToString())
+    model.graph.initializer.append(numpy_helper.from_array(np.array(5, dtype=np.int64), "five"))
+    model.graph.node.append(helper.make_node("ArgMax", ["p"], ["place"], axis=1, keepdims=0))
+    model.graph.node.append(helper.make_node("Add", ["place", "five"], ["label"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", I, ["batch"]))
+    return model
+
+
+def test_labels_that_the_example_contradicts_are_refused_with_the_fix():
+    native = native_of(labelled_otherwise())
+    example = pd.DataFrame(ROWS, columns=["a", "b"])
+    with pytest.raises(UnservableModel, match=r"answers 5.*named 0.*Gather.*classlabels"):
+        export(replace(native, example=example), Model(name="m"), 1)
+    assert served(native)[0].contract.outputs.labels == (0, 1, 2)  # conversion_parity will fail
+
+
+def test_another_number_of_classes_than_of_probabilities_is_refused():
+    model = onnx.ModelProto.FromString(SOFTMAX.SerializeToString())
+    table = numpy_helper.from_array(np.array([7, 8], dtype=np.int64), "table")
+    model.graph.initializer.append(table)
+    model.graph.node.append(helper.make_node("ArgMax", ["p"], ["place"], axis=1, keepdims=0))
+    model.graph.node.append(helper.make_node("Gather", ["table", "place"], ["label"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", I, ["batch"]))
+    with pytest.raises(UnservableModel, match=r"2 classes.*3 columns"):
+        export(native_of(model), Model(name="m"), 1)
+
+
 def zipmap():
     from skl2onnx import to_onnx
-    from sklearn.linear_model import LogisticRegression
 
     x = np.array(ROWS * 5, dtype=np.float32)
     return to_onnx(LogisticRegression().fit(x, [0, 1, 0, 1] * 5), x[:1], target_opset=18)

@@ -1,0 +1,161 @@
+"""`slipway status`: what runs, where, since when, and which versions are live."""
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deploy.gateway.routes import cluster_name
+from deploy.ledger import Ledger
+from deploy.platform import LocalPlatform
+from deploy.supervision import ProcessStatus, Supervisor
+from deploy.targets.local import server_ports
+from orchestration.addresses import without_password
+from orchestration.cli.context import local_platform
+from orchestration.cli.output import ago, console, megabytes
+
+
+def dagster_url(platform: LocalPlatform) -> str:
+    """Dagster's UI."""
+    return f"http://127.0.0.1:{platform.configuration.platform.dagster.port}"
+
+
+def mlflow_url(platform: LocalPlatform) -> str:
+    """The registry, without a password."""
+    return without_password(platform.configuration.platform.mlflow.uri)
+
+
+def gateway_url(platform: LocalPlatform) -> str:
+    """Where clients send predictions."""
+    return f"http://127.0.0.1:{platform.configuration.platform.gateway.port}"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(as_json: bool) -> None:
+    """What runs, where, since when, and which versions are live. Exits 3 when it is down."""
+    platform = local_platform()
+    if as_json:
+        click.echo(json.dumps(describe(platform), indent=2))
+    else:
+        show(platform)
+    if not Supervisor(platform.home).running():
+        raise click.exceptions.Exit(3)
+
+
+def describe(platform: LocalPlatform) -> dict[str, Any]:
+    """The status as data."""
+    supervisor = Supervisor(platform.home)
+    running = supervisor.running()
+    processes = supervisor.status() if running else []
+    return {
+        "home": str(platform.home.root),
+        "running": running,
+        "addresses": addresses(platform),
+        "processes": [
+            {
+                "name": item.name.partition("@")[0],
+                "port": _port(platform, item),
+                "pid": item.pid,
+                "started_at": item.started_at,
+                "memory_bytes": item.memory_bytes,
+                "cpu_seconds": item.cpu_seconds,
+            }
+            for item in processes
+        ],
+        "live": live_versions(platform, server_ports([item.name for item in processes])),
+    }
+
+
+def addresses(platform: LocalPlatform) -> dict[str, str]:
+    """Where a person looks."""
+    default = platform.configuration.platform.default_model
+    found = {
+        "gateway": gateway_url(platform),
+        "dagster": dagster_url(platform),
+        "mlflow": mlflow_url(platform),
+    }
+    if default:
+        found["docs"] = f"{gateway_url(platform)}/models/{default}/docs"
+    return found
+
+
+def live_versions(platform: LocalPlatform, servers: dict[str, int]) -> list[dict[str, Any]]:
+    """What the ledger says is live, and whether a server runs for it.
+
+    A ledger that cannot be read is an error, not emptiness.
+    """
+    if not (platform.home.root / "ledger.db").exists():
+        return []
+    ledger = Ledger(platform.home.ledger_url)
+    try:
+        last = {(e.environment, e.model): e for e in ledger.events()}
+        return [
+            {
+                "environment": environment,
+                "model": model,
+                "version": live.label,
+                "weight": live.weight,
+                "bento": live.bento,
+                "onnx_sha256": live.onnx_sha256,
+                "has_server": cluster_name(environment, model, live) in servers,
+                "since": last[environment, model].at,
+                "by": last[environment, model].actor,
+            }
+            for (environment, model), state in sorted(ledger.states().items())
+            for live in state.live
+        ]
+    finally:
+        ledger.close()
+
+
+def _port(platform: LocalPlatform, item: ProcessStatus) -> int | None:
+    settings = platform.configuration.platform
+    fixed = {
+        "gateway": settings.gateway.port,
+        "mlflow": settings.mlflow.port,
+        "dagster-webserver": settings.dagster.port,
+    }
+    return fixed.get(item.name) or next(iter(server_ports([item.name]).values()), None)
+
+
+def show(platform: LocalPlatform) -> None:
+    """The status for people."""
+    found = describe(platform)
+    if not found["running"]:
+        console.print(f"the platform is [red]down[/] ({found['home']}); `slipway up` starts it")
+    else:
+        console.print(_process_table(found["processes"]))
+    if found["live"]:
+        console.print(_live_table(found["live"]))
+    if found["running"]:
+        for name, address in found["addresses"].items():
+            console.print(f"  [bold]{name:8}[/] {address}", soft_wrap=True)
+
+
+def _process_table(processes: list[dict[str, Any]]) -> Table:
+    table = Table("process", "port", "pid", "up", "memory", box=None, header_style="dim")
+    for item in processes:
+        since = ago(time.time() - item["started_at"]) if item["started_at"] else "[red]down[/]"
+        port, pid = str(item["port"] or ""), str(item["pid"] or "")
+        table.add_row(item["name"], port, pid, since, megabytes(item["memory_bytes"]))
+    total = sum(item["memory_bytes"] for item in processes)
+    table.add_row("", "", "", "", f"[bold]{megabytes(total)}[/]")
+    return table
+
+
+def _live_table(live: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "live", "environment", "version", "weight", "since", "by", box=None, header_style="dim"
+    )
+    for item in live:
+        version = (
+            item["version"] if item["has_server"] else f"[red]{item['version']} (no server)[/]"
+        )
+        since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
+        weight = f"{item['weight']} %"
+        table.add_row(item["model"], item["environment"], version, weight, since, item["by"])
+    return table
