@@ -35,7 +35,7 @@ down: $(PLATFORM) ## stop the platform and every model server
 	@$(SLIPWAY) down
 
 status: $(PLATFORM) ## what runs, where, since when, and what is live
-	@$(SLIPWAY) status
+	@$(SLIPWAY) status || test $$? -eq 3
 
 test: $(DEV) check ## linters, types, import rule and all tests
 	@$(BIN)/python -m pytest

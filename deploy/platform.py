@@ -66,6 +66,7 @@ class LocalPlatform:
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
             "BENTOML_DO_NOT_TRACK": "True",
+            "ORT_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "true",
             "PYTHONUNBUFFERED": "1",
         }

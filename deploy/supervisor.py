@@ -93,9 +93,15 @@ def run(platform: LocalPlatform) -> None:
     Arbiter(watchers, endpoint(home), events, check_delay=0.5).start()
 
 
+def _no_conflict(record: logging.LogRecord) -> bool:
+    """circus' look after its watchers meets a command in progress; it looks again by itself."""
+    return not (record.exc_info and type(record.exc_info[1]).__name__ == "ConflictError")
+
+
 def main() -> None:
     """The process's entry."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("tornado.application").addFilter(_no_conflict)
     home = Home(Path(os.environ["SLIPWAY_HOME"]))
     folder = Path(os.environ["SLIPWAY_CONFIG"])
     platform = LocalPlatform(home, load(folder), folder)

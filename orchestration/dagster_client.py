@@ -92,9 +92,10 @@ class DagsterClient:
         return f"the daemon is starting ({', '.join(waiting).lower()})" if waiting else None
 
     def in_progress(self) -> int:
-        """How many runs are being executed."""
+        """How many runs are being executed, or wait for it."""
         data = self._query(
-            """{ runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) {
+            """{ runsOrError(filter: {
+                statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING] }) {
               ... on Runs { count } ... on PythonError { message } } }"""
         )["runsOrError"]
         if "count" not in data:
@@ -185,13 +186,18 @@ class DagsterClient:
         data = self._query(
             """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
               __typename ... on MessageEvent { message }
-              ... on ExecutionStepFailureEvent { error { message causes { message } } }
+              ... on ExecutionStepFailureEvent { failureMetadata { description }
+                error { message causes { message } } }
               ... on RunFailureEvent { error { message } } } } } }""",
             id=run_id,
         )["logsForRun"]
         fallback = None
         for event in data.get("events", []):
-            if event["__typename"] == "ExecutionStepFailureEvent" and event["error"]:
+            if event["__typename"] == "ExecutionStepFailureEvent":
+                if described := (event.get("failureMetadata") or {}).get("description"):
+                    return " ".join(described.split())
+                if not event["error"]:
+                    continue
                 causes = event["error"].get("causes") or [event["error"]]
                 return _last_line(causes[-1]["message"])
             if event["__typename"] == "RunFailureEvent":

@@ -1,11 +1,12 @@
 """Does the graph answer as the trained model does? The answer is a certificate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
 from bentos.model_server.certificate import Certificate, Comparison, Limits, Parity
 from bentos.model_server.session import ModelSession
 from orchestration.export.native import NativeModel
+from orchestration.export.onnx_native import LABELS_FIX
 from orchestration.verification.compare import WORST, Compared, Kind, compare
 from orchestration.verification.edges import edge_rows
 from orchestration.verification.golden import golden
@@ -29,7 +30,8 @@ def verify(
     """Compare on reference rows, rows beside thresholds, and edge rows.
 
     reference: rows with the contract's columns, such as the training data that the run logged;
-        without them, the input example; without that, rows drawn from the contract.
+        without them, the input example; without that, rows drawn from the contract. Given rows
+        that the contract or the trained model refuses are counted; over 5 % of them fail.
     The graph is only asked through `session`, the class that serves it. The same arguments give
     the same certificate.
     """
@@ -50,16 +52,18 @@ def _verify(
     contract = session.contract
     space = build_space(contract, native.example if reference is None else reference, seed)
     kinds: list[Compared] = [
-        compare("reference", space.reference, native, session.predict, contract, limits),
+        compare(
+            "reference", space.given, native, session.predict, space, limits, made_up=space.drawn
+        ),
         compare(
             "thresholds",
             threshold_rows(native, space, seed),
             native,
             session.predict,
-            contract,
+            space,
             limits,
         ),
-        compare("edges", edge_rows(space), native, session.predict, contract, limits),
+        compare("edges", edge_rows(space), native, session.predict, space, limits),
     ]
     worst = sorted((w for k in kinds for w in k.worst), key=lambda w: -w.difference)[:WORST]
     return Certificate(
@@ -80,32 +84,63 @@ def advice(certificate: Certificate) -> str:
     if parity.passed:
         rows = sum(c.rows for c in parity.comparisons)
         apart = max(c.max_abs_diff for c in parity.comparisons)
-        return f"The graph answers as the trained model on {rows} rows (at most {apart:.1e} apart)."
-    failed = {c.kind: c for c in parity.comparisons if not _held(c, parity.limits)}
+        left_out = "".join(
+            f" {_left_out(c)}." for c in parity.comparisons if c.kind == "reference" and c.excluded
+        )
+        if any(c.kind == "reference" and c.given == 0 for c in parity.comparisons):
+            left_out += (
+                " The reference rows were made up from the signature, which proves less: log the "
+                "version with an input_example of real rows."
+            )
+        return (
+            f"The graph answers as the trained model on {rows} rows (at most {apart:.1e} apart)."
+            + left_out
+        )
+    failed = [
+        c for c in parity.comparisons if not c.rows or c.lacks_given_rows or not parity.agrees(c)
+    ]
     figures = "; ".join(
         f"{c.kind}: {c.label_flips} label flips and {c.over_tolerance} over the tolerance in "
-        f"{c.rows} rows"
-        for c in failed.values()
+        f"{c.rows} rows" + (f", {_left_out(c)}" if c.lacks_given_rows else "")
+        for c in failed
     )
-    return f"{figures}. {_cause(failed)}"
+    return " ".join([f"{figures}.", *_causes(parity, failed)])
 
 
-def _held(comparison: Comparison, limits: Limits) -> bool:
-    return Parity((comparison,), limits).passed
+def _left_out(reference: Comparison) -> str:
+    return f"{reference.excluded} of {reference.given} given rows were excluded"
 
 
-def _cause(failed: Mapping[Kind, Comparison]) -> str:
-    if any(c.rows == 0 for c in failed.values()):
-        return (
+def _causes(parity: Parity, failed: Sequence[Comparison]) -> Iterator[str]:
+    if any(c.lacks_given_rows for c in failed):
+        yield (
+            "Given reference rows were not compared: most likely they lie outside minimum, "
+            "maximum, categories or max_length under inputs in the model's YAML, so widen these; "
+            "else the trained model itself refuses them, so clean the reference rows."
+        )
+    elif any(c.rows == 0 for c in failed):
+        yield (
             "The trained model accepted none of the rows tried: log the version with an "
             "input_example of real rows, or give ranges and categories under inputs in its YAML."
         )
-    if "reference" in failed:
+    differing = {c.kind for c in failed if not parity.agrees(c)}
+    if any(w.difference == 0 and w.expected == w.actual for w in parity.worst):
+        yield (
+            "The label is not the class with the highest probability, so the probabilities may "
+            f"carry wrong names: {LABELS_FIX}. Where the label is meant to follow another rule, "
+            "log the graph without its probabilities."
+        )
+    elif differing:
+        yield _difference(differing)
+
+
+def _difference(kinds: Set[Kind]) -> str:
+    if "reference" in kinds:
         return (
             "Ordinary rows differ, so a step is converted wrongly or computed in float32: replace "
             "the pipeline's steps one by one to find it, or log the model as ONNX yourself."
         )
-    if "thresholds" in failed:
+    if "thresholds" in kinds:
         return (
             "Only rows beside a threshold differ: a value is rounded before it is compared, as a "
             "float32 scaler in front of trees does. Compute preprocessing in float64, or allow the "

@@ -167,6 +167,12 @@ class Configuration(Settings):
 
     @model_validator(mode="after")
     def _references_resolve(self) -> "Configuration":
+        owners_of_ports: dict[int, str] = {}
+        for name in ("gateway", "dagster", "mlflow"):
+            port = getattr(self.platform, name).port
+            other = owners_of_ports.setdefault(port, name)
+            if other != name:
+                raise ValueError(f"platform.yaml: {other}.port and {name}.port are both {port}")
         missing = {"staging", "production"} - set(self.environments)
         if missing:
             raise ValueError(f"environments/{min(missing)}.yaml is missing")

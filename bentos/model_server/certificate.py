@@ -40,6 +40,9 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         beside a threshold and on edge rows, the trained model itself gives the graph's answer
         when one number moves by 1e-12 relative (the last bits of a logarithm; a rounding to
         float32, 6e-8, is no tie). On reference rows only the former counts as a tie.
+    excluded: rows of this kind that the contract or the trained model refuses, so that nothing was
+        compared. Each different row counts once; of the reference rows, only those given count.
+    made_up: how many of `rows` were drawn to fill up a small reference.
     """
 
     kind: Literal["reference", "thresholds", "edges"]
@@ -48,6 +51,18 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     over_tolerance: int
     label_flips: int
     ties: int
+    excluded: int = 0
+    made_up: int = 0
+
+    @property
+    def given(self) -> int:
+        """The rows that were given, compared or not."""
+        return self.rows - self.made_up + self.excluded
+
+    @property
+    def lacks_given_rows(self) -> bool:
+        """More than 5 % of the reference rows that were given could not be compared."""
+        return self.kind == "reference" and self.excluded > 0.05 * self.given
 
 
 class WorstRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,12 +101,18 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def passed(self) -> bool:
-        """Every kind of row was compared and kept the limits; nothing compared is not a pass."""
-        return bool(self.comparisons) and all(
-            c.rows > 0
-            and c.label_flips <= self.limits.max_label_flips
-            and c.over_tolerance <= self.limits.max_share_over_tolerance * c.rows
-            for c in self.comparisons
+        """All three kinds of rows were compared, on enough of the given rows, within the limits."""
+        kinds = {c.kind for c in self.comparisons}
+        return kinds == {"reference", "thresholds", "edges"} and all(
+            c.rows > 0 and not c.lacks_given_rows and self.agrees(c) for c in self.comparisons
+        )
+
+    def agrees(self, comparison: Comparison) -> bool:
+        """The rows that were compared keep the limits."""
+        share = self.limits.max_share_over_tolerance
+        return (
+            comparison.label_flips <= self.limits.max_label_flips
+            and comparison.over_tolerance <= share * comparison.rows
         )
 
 

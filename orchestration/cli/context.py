@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from deploy.home import find_home
+from deploy.home import Home, find_home
 from deploy.platform import LocalPlatform
 from serving_config.load import load
 from serving_config.schema import Model
@@ -28,6 +28,11 @@ def find_config_folder(start: Path) -> Path:
         f"{start} is not in a Slipway checkout (no serving_config/platform.yaml here or above): "
         "go to one, or set SLIPWAY_CONFIG"
     )
+
+
+def local_home() -> Home:
+    """The home of the checkout one stands in, whatever its settings say."""
+    return find_home(find_config_folder(Path.cwd()).parent)
 
 
 def local_platform() -> LocalPlatform:

@@ -124,11 +124,16 @@ def release(model: str, version: int | None) -> None:
 @click.argument("model")
 @_version
 def promote(model: str, version: int | None) -> None:
-    """Take a version of MODEL that passed staging to production; an older one if you say so."""
+    """Take a version of MODEL to production: what staging serves, or the one you name."""
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
-    number = resolve_version(platform, settings, version)
+    staged = live_version(platform, "staging", model)
+    if version is None and staged is None:
+        raise UnknownVersionError(
+            f"staging serves no version of {model}: `slipway release {model}`"
+        )
+    number = resolve_version(platform, settings, version or staged)
     _launch(platform, settings, number, "production")
     _say_live(platform, model)
 

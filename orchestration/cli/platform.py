@@ -11,12 +11,14 @@ import click
 import httpx
 
 from deploy.gateway.envoy import GatewayAdmin
+from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import Supervisor, SupervisorError
+from deploy.supervisor import live_servers
 from deploy.targets.local import LocalTarget, server_ports
-from orchestration.cli.context import local_platform
+from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
 from orchestration.cli.status import dagster_url, describe, mlflow_url, show
 from orchestration.dagster_client import DagsterClient, DagsterError
@@ -78,7 +80,7 @@ def _start_anew(platform: LocalPlatform) -> None:
     try:
         _wait_until_ready(platform, process)
     except BaseException:
-        stop(platform)  # what came up half is not up
+        stop(platform.home)  # what came up half is not up
         raise
 
 
@@ -100,8 +102,14 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
+    """Start the live servers that are missing, and bring the gateway to what is live."""
     ledger = Ledger(platform.home.ledger_url)
+    supervisor = Supervisor(platform.home)
     try:
+        running = server_ports(supervisor.names())
+        for spec in live_servers(platform, ledger):
+            if not server_ports([spec.name]).keys() <= running.keys():
+                supervisor.add(spec, platform.working_directory)
         LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
         ).route()
@@ -187,16 +195,16 @@ def _answers(url: str) -> bool:
         return False
 
 
-def stop(platform: LocalPlatform) -> int:
+def stop(home: Home) -> int:
     """End every process of the platform, whatever state it is in; returns how many were left."""
-    supervisor = Supervisor(platform.home)
+    supervisor = Supervisor(home)
     if supervisor.running():
         with suppress(SupervisorError):  # one that hangs is ended below like the rest
             supervisor.quit()
             deadline = time.monotonic() + 20
             while supervisor.running() and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
-    return end_all(platform.home.root)
+    return end_all(home.root)
 
 
 @click.command()
@@ -221,12 +229,12 @@ def up(detach: bool) -> None:
         raise StartError(_last_words(platform, "supervisor"))
     except KeyboardInterrupt:
         with step("platform is down"):
-            stop(platform)
+            stop(platform.home)
 
 
 @click.command()
 def down() -> None:
     """Stop the platform and all its model servers."""
-    platform = local_platform()
+    home = local_home()  # also with settings that cannot be read
     with step("platform is down"):
-        stop(platform)
+        stop(home)

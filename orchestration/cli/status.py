@@ -11,11 +11,13 @@ from rich.table import Table
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
+from deploy.processes import belonging_to
 from deploy.supervision import ProcessStatus, Supervisor
 from deploy.targets.local import server_ports
 from orchestration.addresses import without_password
-from orchestration.cli.context import local_platform
+from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import ago, console, megabytes
+from serving_config.load import ConfigurationError
 
 
 def dagster_url(platform: LocalPlatform) -> str:
@@ -37,7 +39,12 @@ def gateway_url(platform: LocalPlatform) -> str:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(as_json: bool) -> None:
     """What runs, where, since when, and which versions are live. Exits 3 when it is down."""
-    platform = local_platform()
+    try:
+        platform = local_platform()
+    except ConfigurationError:
+        if processes := _processes(Supervisor(local_home()), None):
+            console.print(_process_table(processes))
+        raise
     if as_json:
         click.echo(json.dumps(describe(platform), indent=2))
     else:
@@ -50,24 +57,28 @@ def describe(platform: LocalPlatform) -> dict[str, Any]:
     """The status as data."""
     supervisor = Supervisor(platform.home)
     running = supervisor.running()
-    processes = supervisor.status() if running else []
+    processes = _processes(supervisor, platform)
     return {
         "home": str(platform.home.root),
         "running": running,
         "addresses": addresses(platform),
-        "processes": [
-            {
-                "name": item.name.partition("@")[0],
-                "port": _port(platform, item),
-                "pid": item.pid,
-                "started_at": item.started_at,
-                "memory_bytes": item.memory_bytes,
-                "cpu_seconds": item.cpu_seconds,
-            }
-            for item in processes
-        ],
-        "live": live_versions(platform, server_ports([item.name for item in processes])),
+        "processes": processes,
+        "live": live_versions(platform, {item["name"] for item in processes}),
     }
+
+
+def _processes(supervisor: Supervisor, platform: LocalPlatform | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": item.name.partition("@")[0],
+            "port": _port(platform, item),
+            "pid": item.pid,
+            "started_at": item.started_at,
+            "memory_bytes": item.memory_bytes,
+            "cpu_seconds": item.cpu_seconds,
+        }
+        for item in (supervisor.status() if supervisor.running() else [])
+    ]
 
 
 def addresses(platform: LocalPlatform) -> dict[str, str]:
@@ -83,7 +94,7 @@ def addresses(platform: LocalPlatform) -> dict[str, str]:
     return found
 
 
-def live_versions(platform: LocalPlatform, servers: dict[str, int]) -> list[dict[str, Any]]:
+def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, Any]]:
     """What the ledger says is live, and whether a server runs for it.
 
     A ledger that cannot be read is an error, not emptiness.
@@ -112,14 +123,18 @@ def live_versions(platform: LocalPlatform, servers: dict[str, int]) -> list[dict
         ledger.close()
 
 
-def _port(platform: LocalPlatform, item: ProcessStatus) -> int | None:
+def _port(platform: LocalPlatform | None, item: ProcessStatus) -> int | None:
+    if served := server_ports([item.name]):
+        return next(iter(served.values()))
+    if platform is None:
+        return None
     settings = platform.configuration.platform
     fixed = {
         "gateway": settings.gateway.port,
         "mlflow": settings.mlflow.port,
         "dagster-webserver": settings.dagster.port,
     }
-    return fixed.get(item.name) or next(iter(server_ports([item.name]).values()), None)
+    return fixed.get(item.name)
 
 
 def show(platform: LocalPlatform) -> None:
@@ -127,6 +142,10 @@ def show(platform: LocalPlatform) -> None:
     found = describe(platform)
     if not found["running"]:
         console.print(f"the platform is [red]down[/] ({found['home']}); `slipway up` starts it")
+        if left := belonging_to(platform.home.root):
+            console.print(
+                f"[yellow]{len(left)} processes of a crash are left; `up` and `down` end them[/]"
+            )
     else:
         console.print(_process_table(found["processes"]))
     if found["live"]:

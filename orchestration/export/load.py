@@ -10,7 +10,7 @@ import yaml
 from orchestration.export.errors import UnservableModel
 from orchestration.export.native import Flavor, NativeModel
 from orchestration.export.native_boosters import trained_columns
-from orchestration.export.signature import Signature, read_example, read_signature
+from orchestration.export.signature import Signature, read_example, read_signature, within
 from orchestration.export.trusted_types import TRUSTED_TYPES
 
 SUPPORTED: tuple[Flavor, ...] = ("sklearn", "xgboost", "lightgbm", "onnx")
@@ -67,7 +67,7 @@ def _load_sklearn(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
             f"the model is stored as {serialization}, which runs code when it is loaded; "
             + _SKOPS_FIX
         )
-    return _load_skops(folder / str(conf.get("pickled_model", "model.skops")), trusted)
+    return _load_skops(within(folder, str(conf.get("pickled_model", "model.skops"))), trusted)
 
 
 def _load_skops(path: Path, trusted: tuple[str, ...]) -> Any:
@@ -129,8 +129,9 @@ def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
             f"xgboost's {wanted} is not served; log one of {', '.join(sorted(classes))}"
         )
     model = classes[wanted]()
+    path = within(folder, str(conf.get("data", "model.xgb")))
     try:
-        model.load_model(folder / str(conf.get("data", "model.xgb")))
+        model.load_model(path)
     except Exception as error:  # xgboost raises its own error for a missing or broken file
         message = str(error).strip().splitlines()[0]
         raise UnservableModel(f"XGBoost cannot read the model: {message}; log it again") from error
@@ -139,7 +140,7 @@ def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
 
 def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
     lightgbm = _import_booster("lightgbm")
-    path = folder / str(conf.get("data", "model.lgb"))
+    path = within(folder, str(conf.get("data", "model.lgb")))
     if str(conf.get("model_class", "lightgbm.basic.Booster")) != "lightgbm.basic.Booster":
         if conf.get("serialization_format") == "skops":
             return _load_skops(path, trusted)
@@ -155,7 +156,7 @@ def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ..
 
 def _load_onnx(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> bytes:
     try:
-        return (folder / str(conf.get("data", "model.onnx"))).read_bytes()
+        return within(folder, str(conf.get("data", "model.onnx"))).read_bytes()
     except OSError as error:
         raise UnservableModel(f"the ONNX file cannot be read ({error}); log it again") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -145,26 +146,39 @@ class NativeModel:
             labels = labels.reshape(len(labels), -1)[:, 0]
         return Predictions(labels.tolist(), probabilities)
 
-    def scores(self, frame: "pd.DataFrame") -> npt.NDArray[np.float64]:
-        """(rows, k): probabilities, else decision values, else the regression's value.
+    def decisions(self, frame: "pd.DataFrame") -> npt.NDArray[np.float64] | None:
+        """(rows, k): probabilities, else decision values; None where the model gives neither.
 
         One column of decision values is for two classes, above 0 the second.
         """
-        if self.flavor != "onnx" and type(self.model).__name__ != "Booster":
-            for method in ("predict_proba", "decision_function"):
-                if self.kind == "classification" and hasattr(self.model, method):
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # as in predict_frame
-                        values = getattr(self.model, method)(self._as_trained(frame))
-                    return np.asarray(values, dtype=np.float64).reshape(len(frame), -1)
-        answer = self.predict_frame(frame)
-        if answer.probabilities is not None:
-            return np.asarray(answer.probabilities, dtype=np.float64)
         if self.kind == "regression":
-            return np.asarray(answer.labels, dtype=np.float64).reshape(-1, 1)
-        places = {label: i for i, label in enumerate(dict.fromkeys(answer.labels))}
-        known = {label: i for i, label in enumerate(self.labels)} or places
-        return np.array([[float(known[label])] for label in answer.labels])
+            return None
+        if self.flavor == "onnx" or type(self.model).__name__ == "Booster":
+            probabilities = self.predict_frame(frame).probabilities
+            return None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
+        for method in ("predict_proba", "decision_function"):
+            if hasattr(self.model, method):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # as in predict_frame
+                    values = getattr(self.model, method)(self._as_trained(frame))
+                return np.asarray(values, dtype=np.float64).reshape(len(frame), -1)
+        return None
+
+    def scores(self, frame: "pd.DataFrame") -> npt.NDArray[np.float64]:
+        """(rows, k): the decisions, else the regression's value.
+
+        A model that only gives labels has one column that tells them apart and says nothing of
+        how close they are.
+        """
+        decisions = self.decisions(frame)
+        if decisions is not None:
+            return decisions
+        labels = self.predict_frame(frame).labels
+        if self.kind == "regression":
+            return np.asarray(labels, dtype=np.float64).reshape(-1, 1)
+        places = {label: i for i, label in enumerate(self.labels)}
+        # a graph need not tell its classes: the same number for the same label, in any call
+        return np.array([[float(places.get(v, crc32(repr(v).encode())))] for v in labels])
 
     def _as_trained(self, frame: "pd.DataFrame") -> Any:
         """A DataFrame where the model knows column names, texts for a vectorizer, else an array."""

@@ -4,6 +4,7 @@ Only a graph of probabilities without a label gets a node of ours (ArgMax). The 
 a model is the logged file itself in a plain ONNX Runtime session.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from msgspec.structs import replace
 
+from bentos.model_server.certificate import Limits
 from bentos.model_server.contract import Dtype, GraphInput, Outputs
 from bentos.model_server.session import Predictions
 from orchestration.export.data import Requirements
@@ -33,6 +35,12 @@ _ELEMENTS: dict[int, Dtype] = {
 }
 _FLOATS = ("float32", "float64")
 _LABEL = "slipway_label"
+_PASSING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+LABELS_FIX = (
+    "let the graph take its label from a constant table of the classes (ArrayFeatureExtractor or "
+    "Gather of the ArgMax) or from a classifier with classlabels, one class for each probability "
+    "column and in their order, and log it again"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Port:
 class LoggedGraph:
     """A logged ONNX file: what it takes and answers, and its answers as it stands.
 
+    tells_classes: the graph states what its probability columns are; else they are positions.
     Raises UnservableModel with the fix where it cannot be served.
     """
 
@@ -54,9 +63,11 @@ class LoggedGraph:
         self._data = bytes(data)
         model = _checked(self._data)
         self.graph_inputs = _inputs([_port(i) for i in _fed(model)], fields)
-        outputs, self._appended = _outputs([_port(o) for o in model.graph.output])
-        labels = outputs.labels if self._appended else _labels(model, outputs)
-        self.outputs = replace(outputs, labels=labels)
+        ports = [_port(o) for o in model.graph.output]
+        outputs, self._appended = _outputs(ports)
+        self.outputs, self.tells_classes = outputs, True
+        if outputs.kind == "classification" and not self._appended:
+            self.outputs, self.tells_classes = _named(model, outputs, ports)
         self._model = model
 
     def servable(self) -> bytes:
@@ -96,8 +107,13 @@ class LoggedGraph:
 
 
 def adopt(native: NativeModel) -> Converted:
-    """The logged graph with what the contract needs."""
+    """The logged graph with what the contract needs.
+
+    UnservableModel where the probability columns get names that the input example contradicts.
+    """
     logged = native.logged
+    if not logged.tells_classes and native.example is not None:
+        _refuse_contradiction(logged, native.example)
     return Converted(logged.servable(), logged.graph_inputs, logged.outputs, Requirements())
 
 
@@ -183,7 +199,8 @@ def _outputs(ports: Sequence[Port]) -> tuple[Outputs, bool]:
 
     A one-dimensional (or one-column) output of integers, strings or booleans is the label; a
     matrix of floats beside it the probabilities. One float a row alone is a regression; a matrix
-    of several alone is probabilities.
+    of several alone is probabilities. Where a label may be among outputs of unstated width, none is
+    made up.
     """
     if any(port.dtype is None for port in ports):
         raise UnservableModel(
@@ -201,7 +218,8 @@ def _outputs(ports: Sequence[Port]) -> tuple[Outputs, bool]:
         return Outputs(
             "classification", labels[0].name, probabilities[0].name, tuple(range(classes))
         ), False
-    if len(wide) == 1 and not labels:
+    unclear = [p for p in ports if p.dtype not in _FLOATS and _columns(p) is None]
+    if len(wide) == 1 and not labels and not unclear:
         places = tuple(range(_columns(wide[0]) or 0))
         return Outputs("classification", _LABEL, wide[0].name, places), True
     if len(floats) == 1 and not labels and _columns(floats[0]) == 1:
@@ -214,6 +232,25 @@ def _outputs(ports: Sequence[Port]) -> tuple[Outputs, bool]:
 
 def _columns(port: Port) -> int | None:
     return 1 if len(port.shape) == 1 else port.shape[1] if len(port.shape) == 2 else None
+
+
+def _named(model: Any, outputs: Outputs, ports: Sequence[Port]) -> tuple[Outputs, bool]:
+    """The outputs with the classes that the graph states, else positions; and whether it does.
+
+    UnservableModel where there is another number of classes than of probability columns.
+    """
+    dtypes = {port.name: port.dtype for port in ports}
+    stated = _labels(model, outputs, dtypes[outputs.prediction])
+    columns = len(outputs.labels)
+    labels = outputs.labels if stated is None else stated
+    if outputs.probabilities is not None and (
+        not labels or len(labels) != (columns or len(labels))
+    ):
+        raise UnservableModel(
+            f"the graph states {len(labels)} classes and probabilities of "
+            f"{columns or 'any number of'} columns: {LABELS_FIX}"
+        )
+    return replace(outputs, labels=labels), stated is not None
 
 
 def _with_label(model: Any, outputs: Outputs) -> bytes:
@@ -229,12 +266,93 @@ def _with_label(model: Any, outputs: Outputs) -> bytes:
     return data
 
 
-def _labels(model: Any, outputs: Outputs) -> tuple[Any, ...]:
-    """The classes that a classifier of ai.onnx.ml states, else positions."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "classlabels_strings" and attribute.strings:
-                return tuple(s.decode() for s in attribute.strings)
-            if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
-                return tuple(int(i) for i in attribute.ints)
-    return outputs.labels
+def misnamed(
+    labels: Sequence[Any], label: Any, probabilities: Sequence[float], tolerance: float
+) -> bool:
+    """Whether the label is another class than the one whose column is highest.
+
+    labels: the classes in the order of the columns. Columns within the tolerance of the highest
+    are as high; where one is no number, none is highest.
+    """
+    if len(labels) != len(probabilities):
+        return True
+    if not all(map(math.isfinite, probabilities)):
+        return False
+    highest = max(probabilities)
+    least = highest - tolerance * max(1.0, abs(highest))
+    return all(v < least or name != label for name, v in zip(labels, probabilities, strict=True))
+
+
+def _refuse_contradiction(logged: LoggedGraph, example: "pd.DataFrame") -> None:
+    """UnservableModel where an answer to the example shows that positions are wrong names."""
+    try:
+        answer = logged.predict(example)
+    except MemoryError:
+        raise
+    except Exception:  # what does not run shows nothing; the contract's example is tried next
+        return
+    if answer.probabilities is None:
+        return
+    labels, rows = logged.outputs.labels, answer.probabilities.astype(np.float64).tolist()
+    for label, row in zip(answer.labels, rows, strict=True):
+        if misnamed(labels, label, row, Limits().tolerance):
+            raise UnservableModel(
+                f"the graph does not tell its classes, and it answers {label!r} where the highest "
+                f"probability would be named {labels[int(np.argmax(row))]!r}: {LABELS_FIX}"
+            )
+
+
+def _labels(model: Any, outputs: Outputs, dtype: Dtype | None) -> tuple[Any, ...] | None:
+    """The classes in the order of the columns, as the nodes that make the label state them.
+
+    None where they do not; conversion_parity then shows whether positions are right.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    name, node = outputs.prediction, makers.get(outputs.prediction)
+    while node is not None and node.op_type in _PASSING:
+        name, node = node.input[0], makers.get(node.input[0])
+    if node is None:
+        return None
+    stated: Sequence[Any] | None = None
+    if node.op_type == "ArgMax":
+        stated = outputs.labels
+    elif node.op_type in ("ArrayFeatureExtractor", "Gather"):
+        stated = _constant(model, makers.get(node.input[0]), node.input[0])
+    elif name == node.output[0]:
+        stated = _classlabels(node)
+    try:
+        return None if stated is None else tuple(_as_answered(v, dtype) for v in stated)
+    except ValueError:  # a cast of the labels that is not Python's
+        return None
+
+
+def _classlabels(node: Any) -> list[Any] | None:
+    """What a classifier of ai.onnx.ml states."""
+    for attribute in node.attribute:
+        if attribute.name == "classlabels_strings" and attribute.strings:
+            return list(attribute.strings)
+        if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
+            return list(attribute.ints)
+    return None
+
+
+def _constant(model: Any, maker: Any, name: str) -> list[Any] | None:
+    """The values of an initializer or of a Constant node."""
+    from onnx import helper, numpy_helper
+
+    for initializer in model.graph.initializer:
+        if initializer.name == name:
+            return list(numpy_helper.to_array(initializer).ravel().tolist())
+    if maker is None or maker.op_type != "Constant":
+        return None
+    value = helper.get_attribute_value(maker.attribute[0])
+    if maker.attribute[0].name == "value":
+        value = numpy_helper.to_array(value).ravel().tolist()
+    return list(value) if isinstance(value, Sequence) else None
+
+
+def _as_answered(value: Any, dtype: Dtype | None) -> Any:
+    """A class in the type in which the label is answered."""
+    if dtype == "string":
+        return value.decode() if isinstance(value, bytes) else str(value)
+    return bool(value) if dtype == "bool" else int(value)

@@ -57,6 +57,16 @@ class Signature:
     tensor: bool
 
 
+def within(folder: Path, name: str) -> Path:
+    """The path of a file that `MLmodel` names. UnservableModel where it leaves the folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UnservableModel(
+            f"MLmodel names {name}, which lies outside of the model's folder; log the model again"
+        )
+    return path
+
+
 def read_signature(mlmodel: Mapping[str, Any], names: Sequence[str] | None) -> Signature:
     """The signature in a parsed `MLmodel`.
 
@@ -112,11 +122,14 @@ def _tensor_fields(
 def read_example(
     folder: Path, mlmodel: Mapping[str, Any], fields: Sequence[Field]
 ) -> "pd.DataFrame | None":
-    """The input example logged with the model, its columns named as the fields; None if none."""
+    """The input example logged with the model, its columns named as the fields; None if none.
+
+    UnservableModel where `MLmodel` has it outside of the folder.
+    """
     import pandas as pd
 
     info = mlmodel.get("saved_input_example_info") or {}
-    path = folder / str(info.get("artifact_path") or "input_example.json")
+    path = within(folder, str(info.get("artifact_path") or "input_example.json"))
     if not info or not path.is_file() or info.get("type") not in ("dataframe", "ndarray"):
         return None
     document = json.loads(path.read_text())

@@ -39,6 +39,11 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         return f"http://127.0.0.1:{port}"
 
     @property
+    def default_environment(self) -> str:
+        """The environment of a request without `X-Environment`."""
+        return load(Path(self.config_folder)).platform.default_environment
+
+    @property
     def dagster_url(self) -> str:
         """Dagster's UI."""
         port = load(Path(self.config_folder)).platform.dagster.port

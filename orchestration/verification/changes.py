@@ -22,6 +22,8 @@ def scores_of(native: NativeModel, frame: "pd.DataFrame") -> Floats:
     """The model's scores; NaN in rows that it refuses (to within a few rows beside them)."""
     try:
         scores = native.scores(frame)
+    except MemoryError:
+        raise
     except Exception:  # every framework refuses with its own error
         if len(frame) <= _REFUSED_TOGETHER:
             return np.full((len(frame), 1), np.nan)

@@ -13,7 +13,8 @@ from bentos.model_server.certificate import Comparison, Limits, WorstRow
 from bentos.model_server.contract import FLOATS, Contract, Scalar
 from bentos.model_server.session import Predictions
 from orchestration.export.native import NativeModel
-from orchestration.verification.rows import Values
+from orchestration.export.onnx_native import misnamed
+from orchestration.verification.rows import Space, Values, unique
 
 Kind = Literal["reference", "thresholds", "edges"]
 
@@ -34,18 +35,23 @@ class Answered:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both answers to one row. apart: their difference; flip: another label."""
+    """Both answers to one row.
+
+    apart: their difference; flip: another label, or a misnamed one.
+    misnamed: the graph's label is not the class that it gives the highest probability.
+    """
 
     row: Values
     expected: Answered
     actual: Answered | None
     apart: float
     flip: bool
+    misnamed: bool
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One kind of rows, compared."""
+    """One kind of rows, compared. rows: those that both answered."""
 
     comparison: Comparison
     rows: tuple[Values, ...]
@@ -61,6 +67,8 @@ def answers(
         return []
     try:
         result = predict(rows)
+    except MemoryError:
+        raise
     except Exception:  # every framework refuses with its own error
         if len(rows) == 1:
             return [None]
@@ -105,27 +113,29 @@ def compare(
     rows: Sequence[Values],
     native: NativeModel,
     predict: Any,
-    contract: Contract,
+    space: Space,
     limits: Limits,
+    *,
+    made_up: Sequence[Values] = (),
 ) -> Compared:
-    """Every row that the trained model answers. What it refuses has no right answer and is left
-    out; what the graph alone refuses is as different as can be."""
-    regression = contract.outputs.kind == "regression"
-    expected_all = answers(native.predict, rows)
-    kept = [(row, e) for row, e in zip(rows, expected_all, strict=True) if e is not None]
+    """Every row that the contract allows and the trained model answers.
+
+    What these refuse has no right answer: it is counted, not compared. What the graph alone
+    refuses is as different as can be. made_up: allowed rows to compare beside those given, of
+    which a refusal does not count.
+    """
+    contract = space.contract
+    allowed = space.only_allowed(rows)
+    tried = [*allowed, *made_up]
+    expected_all = answers(native.predict, tried)
+    kept = [(row, e) for row, e in zip(tried, expected_all, strict=True) if e is not None]
+    of_given = sum(e is not None for e in expected_all[: len(allowed)])
     actual_all = answers(predict, [row for row, _ in kept])
     pairs = [
-        Pair(
-            row,
-            expected,
-            actual,
-            difference(expected, actual, regression),
-            not regression and (actual is None or actual.label != expected.label),
-        )
+        _pair(row, expected, actual, native, contract, limits)
         for (row, expected), actual in zip(kept, actual_all, strict=True)
     ]
-    made_up = kind != "reference"
-    ties = undecided(pairs, native, contract, limits.tolerance, near=made_up)
+    ties = undecided(pairs, native, contract, limits.tolerance, near=kind != "reference")
     differing = [p for i, p in enumerate(pairs) if i not in ties and (p.apart > 0 or p.flip)]
     apart = [0.0 if i in ties else p.apart for i, p in enumerate(pairs)]
     comparison = Comparison(
@@ -135,10 +145,34 @@ def compare(
         sum(d > limits.tolerance for d in apart),
         sum(p.flip for p in differing),
         len(ties),
+        len(unique(rows)) - of_given,
+        len(kept) - of_given,
     )
     differing.sort(key=lambda p: (-p.apart, not p.flip))
     worst = tuple(worst_row(kind, p, contract) for p in differing[:WORST])
-    return Compared(comparison, tuple(row for row, _ in kept), worst)
+    return Compared(comparison, tuple(p.row for p in pairs if p.actual is not None), worst)
+
+
+def _pair(
+    row: Values,
+    expected: Answered,
+    actual: Answered | None,
+    native: NativeModel,
+    contract: Contract,
+    limits: Limits,
+) -> Pair:
+    outputs = contract.outputs
+    regression = outputs.kind == "regression"
+    # Both answers of a logged graph come from one file: only its own answer can show wrong names.
+    wrong_name = (
+        native.flavor == "onnx"
+        and actual is not None
+        and actual.probabilities is not None
+        and misnamed(outputs.labels, actual.label, actual.probabilities, limits.tolerance)
+    )
+    another = not regression and (actual is None or actual.label != expected.label)
+    apart = difference(expected, actual, regression)
+    return Pair(row, expected, actual, apart, another or wrong_name, wrong_name)
 
 
 def undecided(
@@ -151,12 +185,17 @@ def undecided(
 ) -> set[int]:
     """The places of the rows that no arithmetic can decide.
 
-    Another label where the trained model's two best scores are equal within the tolerance, with
-    probabilities that are; or, if `near`, the very answer that the trained model gives to a row
-    within 1e-12 of this one (see `_near`). That is for rows that were put beside a threshold on
-    purpose: on a row of the reference data every difference counts.
+    Another label where the trained model's two best probabilities (or decision values) are equal
+    within the tolerance, with probabilities that are; or, if `near`, the very answer that the
+    trained model gives to a row within 1e-12 of this one (see `_near`). That is for rows that were
+    put beside a threshold on purpose: on a row of the reference data every difference counts. A
+    misnamed label is never a tie.
     """
-    differing = [i for i, p in enumerate(pairs) if p.actual and (p.flip or p.apart > tolerance)]
+    differing = [
+        i
+        for i, p in enumerate(pairs)
+        if p.actual and not p.misnamed and (p.flip or p.apart > tolerance)
+    ]
     if not differing:
         return set()
     ties = set()
@@ -201,9 +240,12 @@ def _near(pair: Pair, native: NativeModel, contract: Contract, tolerance: float)
 def _best_are_close(
     native: NativeModel, pairs: Sequence[Pair], chosen: Sequence[int], tolerance: float
 ) -> npt.NDArray[np.bool_]:
-    """Rows whose two best scores lie within the tolerance (decision values: relative to them)."""
+    """Rows whose two best probabilities lie within the tolerance, else decision values relative
+    to them; none where the model gives neither."""
     if pairs[0].expected.probabilities is None:
-        scores = native.scores(native.frame([pairs[i].row for i in chosen]))
+        scores = native.decisions(native.frame([pairs[i].row for i in chosen]))
+        if scores is None:
+            return np.zeros(len(chosen), dtype=np.bool_)
     else:
         scores = np.array([pairs[i].expected.probabilities for i in chosen])
     if scores.shape[1] == 1:

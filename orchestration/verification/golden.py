@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from bentos.model_server.certificate import Answer, Golden
 from bentos.model_server.contract import Scalar
-from bentos.model_server.session import ModelSession, Predictions
+from bentos.model_server.golden import answers
+from bentos.model_server.session import ModelSession
 from orchestration.verification.rows import Values, spread
 
 MOST = 16
@@ -13,30 +14,25 @@ _LONGEST_TEXT = 2000  # certificates stay small
 
 
 def golden(session: ModelSession, kinds: Sequence[Sequence[Values]]) -> Golden:
-    """At most 16 rows: half from the first kind, the rest from the others in equal parts."""
+    """At most 16 rows: half from the first kind, the rest from the others in equal parts.
+
+    kinds: rows that the graph answers; where there are none, nothing is golden.
+    """
     share = [MOST // 2] + [MOST // 2 // max(1, len(kinds) - 1)] * (len(kinds) - 1)
     rows = [
         row
         for kind, most in zip(kinds, share, strict=True)
         for row in spread([r for r in kind if _short(r)], most)
     ]
-    answered = [(row, _answers(session.predict([row]))[0]) for row in rows]
+    answered = [(row, answers(session.predict([row]))[0]) for row in rows]
     kept = [(row, answer) for row, answer in answered if _sound(answer)]
-    batch = _answers(session.predict([row for row, _ in kept])) if kept else []
+    batch = answers(session.predict([row for row, _ in kept])) if kept else []
     names = [field.name for field in session.contract.inputs]
     return Golden(
         tuple(dict(zip(names, row, strict=True)) for row, _ in kept),
         tuple(answer for _, answer in kept),
         tuple(batch),
     )
-
-
-def _answers(predictions: Predictions) -> list[Answer]:
-    if predictions.probabilities is None:
-        return [Answer(label) for label in predictions.labels]
-    table = predictions.probabilities.astype("float64").tolist()
-    pairs = zip(predictions.labels, table, strict=True)
-    return [Answer(label, tuple(row)) for label, row in pairs]
 
 
 def _short(row: Sequence[Scalar]) -> bool:

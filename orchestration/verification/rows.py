@@ -23,10 +23,27 @@ DEFAULT_SPREAD = 3.0  # of a number of which nothing is known
 
 @dataclass(frozen=True)
 class Space:
-    """The rows a contract allows, around some reference rows."""
+    """The rows a contract allows, around some reference rows.
+
+    given: the different rows of the reference data, whether or not the contract allows them.
+    drawn: allowed rows made up around them, where few were given.
+    """
 
     contract: Contract
-    reference: tuple[Values, ...]
+    given: tuple[Values, ...] = ()
+    drawn: tuple[Values, ...] = ()
+
+    @cached_property
+    def reference(self) -> tuple[Values, ...]:
+        """The allowed rows, given and drawn."""
+        return (*self.only_allowed(self.given), *self.drawn)
+
+    @cached_property
+    def bases(self) -> list[Values]:
+        """Rows to vary: complete reference rows if there are any, the contract's example where
+        the contract refuses everything given."""
+        complete = [row for row in self.reference if None not in row]
+        return complete or list(self.reference) or [example_row(self.contract)]
 
     @cached_property
     def numeric(self) -> list[int]:
@@ -39,8 +56,7 @@ class Space:
 
     def only_allowed(self, rows: Sequence[Values]) -> list[Values]:
         """The accepted rows, each once, in order."""
-        unique = {repr(row): row for row in rows if self.allows(row)}
-        return list(unique.values())
+        return [row for row in unique(rows) if self.allows(row)]
 
     def values(self, i: int) -> list[Scalar]:
         """The different values of field i in the reference rows, without missing ones."""
@@ -60,28 +76,39 @@ class Space:
         return low, max(low, high)
 
 
+def unique(rows: Sequence[Values]) -> list[Values]:
+    """Each row once, in order."""
+    return list({repr(row): row for row in rows}.values())
+
+
+def example_row(contract: Contract) -> Values:
+    """The contract's example, in the order of its inputs."""
+    return [contract.example.get(field.name) for field in contract.inputs]
+
+
 def number(field: Input, value: float) -> Scalar:
     """A number as the field's dtype has it in JSON."""
     return float(value) if field.dtype in FLOATS else round(value)
 
 
 def build_space(contract: Contract, data: "pd.DataFrame | None", seed: int) -> Space:
-    """The reference rows: from the data as far as the contract allows, filled up to 200.
+    """The reference rows: the different rows of the data, filled up to 200.
 
-    More than 2,000 rows are sampled. Fewer than 200 are filled up, first with rows whose values
-    are drawn column by column from the data, numbers moved by a tenth of their spread; without
-    data, with values drawn from the contract's ranges and categories.
+    More than 2,000 rows are sampled. Fewer than 200 are filled up with the contract's example and
+    rows whose values are drawn column by column from the data, numbers moved by a tenth of their
+    spread; without data, from the contract's ranges and categories. Rows that the contract
+    refuses stay among those given and are not replaced.
     """
     rng = np.random.default_rng(seed)
     rows: list[Values] = []
     if data is not None and len(data):
-        rows = _from_data(contract, data, rng)
-    given = Space(contract, tuple(Space(contract, ()).only_allowed(rows)))
-    if len(given.reference) >= MIN_REFERENCE:
-        return given
-    example = [contract.example.get(field.name) for field in contract.inputs]
-    drawn = [_drawn(given, rng) for _ in range(MIN_REFERENCE - len(given.reference))]
-    return Space(contract, tuple(given.only_allowed([*given.reference, example, *drawn])))
+        rows = unique(_from_data(contract, data, rng))
+    space = Space(contract, tuple(rows))
+    if len(rows) >= MIN_REFERENCE:
+        return space
+    made_up = [_drawn(space, rng) for _ in range(MIN_REFERENCE - len(rows))]
+    drawn = space.only_allowed([*rows, example_row(contract), *made_up])
+    return Space(contract, space.given, tuple(drawn[len(space.reference) :]))
 
 
 def _from_data(contract: Contract, data: "pd.DataFrame", rng: np.random.Generator) -> list[Values]:

@@ -49,7 +49,9 @@ class Lines:
 
 
 def threshold_rows(native: NativeModel, space: Space, seed: int) -> list[Values]:
-    """Rows on both sides of each threshold found, and a little beside them."""
+    """Rows on both sides of each threshold found, and a little beside them.
+
+    The contract may refuse some of them."""
     rng = np.random.default_rng(seed)
     bases = list(spread(_answered(native, space), BASE_ROWS))
     if not bases:
@@ -60,14 +62,14 @@ def threshold_rows(native: NativeModel, space: Space, seed: int) -> list[Values]
         if not len(intervals.base):  # a small sample shows too little of the range
             intervals = _jumps(native, space, bases, rng, OUTSIDE)
         rows.extend(_beside(space, bases, _bisect(native, space, bases, intervals)))
-    # a model that answers the same everywhere has no thresholds: the rows themselves
-    return space.only_allowed(rows) or bases
+    if not any(space.allows(row) for row in rows):
+        rows.extend(bases)  # a model that answers the same everywhere has no thresholds
+    return rows
 
 
 def _answered(native: NativeModel, space: Space) -> list[Values]:
-    """Reference rows that the model itself accepts, complete ones if there are any."""
-    rows = [r for r in space.reference if None not in r] or list(space.reference)
-    candidates = list(spread(rows, CANDIDATES))
+    """Base rows that the model itself accepts."""
+    candidates = list(spread(space.bases, CANDIDATES))
     answered = answers(native.predict, candidates)
     return [row for row, a in zip(candidates, answered, strict=True) if a is not None]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from typing import Any
 
 from bentos.model_server.bundle import Bundle, Limits
 from bentos.model_server.certificate import (
@@ -39,6 +40,9 @@ def http(*, mismatches: int = 0, bento: str = "") -> HttpParity:
     return HttpParity("http://127.0.0.1/models/iris", bento, 2, mismatches, 2, 0, 5, 5, 1.0, 2.0)
 
 
+KINDS: tuple[Any, ...] = ("reference", "thresholds", "edges")
+
+
 def certificate(of: Contract, *, flips: int = 0, smoke: HttpParity | None = None) -> Certificate:
     answers = (Answer("no", (0.75, 0.25)), Answer("yes", (0.1, 0.9)))
     return Certificate(
@@ -48,7 +52,7 @@ def certificate(of: Contract, *, flips: int = 0, smoke: HttpParity | None = None
         onnx_sha256=of.onnx_sha256,
         contract_sha256=of.digest(),
         libraries={"onnxruntime": "1"},
-        parity=Parity((Comparison("reference", 10, 0.0, 0, flips, 0),), ParityLimits()),
+        parity=Parity(tuple(Comparison(k, 10, 0.0, 0, flips, 0) for k in KINDS), ParityLimits()),
         golden=Golden(({"width": 1.0}, {"width": 2.0}), answers, answers),
         http=smoke,
     )

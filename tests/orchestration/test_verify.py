@@ -1,5 +1,7 @@
 """Verification: right graphs pass, wrong graphs fail and show where."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pandas as pd
@@ -22,7 +24,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from bentos.model_server.certificate import Comparison, Limits, Parity, decode_certificate
+from bentos.model_server.certificate import (
+    Certificate,
+    Comparison,
+    Golden,
+    Limits,
+    Parity,
+    decode_certificate,
+)
 from bentos.model_server.session import ModelSession
 from orchestration.export import Exported, NativeModel, export
 from orchestration.export.signature import Field, Signature
@@ -539,3 +548,26 @@ def test_a_graph_that_refuses_rows_fails_with_the_rows_and_without_a_crash(limit
     assert all(row["x0"] <= limit for row in certificate.golden.rows)
     assert bool(certificate.golden.rows) == (limit > 0)
     assert len(certificate.golden.rows) == len(certificate.golden.batch)
+
+
+def test_a_pass_on_made_up_rows_alone_says_that_it_proves_less() -> None:
+    kinds: tuple[Any, ...] = ("reference", "thresholds", "edges")
+    made_up = tuple(Comparison(kind, 10, 0.0, 0, 0, 0, made_up=10) for kind in kinds)
+    given = tuple(Comparison(kind, 10, 0.0, 0, 0, 0) for kind in kinds)
+
+    def said(comparisons: tuple[Comparison, ...]) -> str:
+        return advice(
+            Certificate(
+                model="iris",
+                version=1,
+                variant="fp32",
+                onnx_sha256="a",
+                contract_sha256="b",
+                libraries={},
+                parity=Parity(comparisons, Limits()),
+                golden=Golden((), (), ()),
+            )
+        )
+
+    assert "input_example" in said(made_up)
+    assert "input_example" not in said(given)

@@ -218,5 +218,9 @@ def _deployment_metadata(
         "ledger_event": event.id if event else "none: it was live already",
         "address": dg.MetadataValue.url(base),
         "try_it": _curl(f"{base}/predict", request),
-        "docs": dg.MetadataValue.url(f"{base}/versions/{live.label}/docs"),
-    }
+    } | (
+        {"docs": dg.MetadataValue.url(f"{base}/versions/{live.label}/docs")}
+        # A browser sends no X-Environment: the page of another environment has no link.
+        if request.environment == serving.default_environment
+        else {}
+    )

@@ -114,6 +114,8 @@ def parity_metadata(certificate: Certificate, advice: str) -> dict[str, Any]:
             "over tolerance": comparison.over_tolerance,
             "label flips": comparison.label_flips,
             "ties": comparison.ties,
+            "made up": comparison.made_up,
+            "excluded": comparison.excluded,
         }
 
     found: dict[str, Any] = {

@@ -54,6 +54,9 @@ def _convert(model: Any, kind: Any) -> bytes:
     return data
 
 
+KINDS: tuple[Any, ...] = ("reference", "thresholds", "edges")
+
+
 def certify(onnx: bytes, contract: Contract, rows: list[dict[str, Scalar]]) -> Certificate:
     session = ModelSession(onnx, contract)
     values = [tuple(row.get(field.name) for field in contract.inputs) for row in rows]
@@ -64,7 +67,7 @@ def certify(onnx: bytes, contract: Contract, rows: list[dict[str, Scalar]]) -> C
         onnx_sha256=contract.onnx_sha256,
         contract_sha256=contract.digest(),
         libraries={"onnxruntime": "test"},
-        parity=Parity((Comparison("reference", len(rows), 0.0, 0, 0, 0),), _limits()),
+        parity=Parity(tuple(Comparison(k, len(rows), 0.0, 0, 0, 0) for k in KINDS), _limits()),
         golden=Golden(
             rows=tuple(rows),
             single=tuple(answers(session.predict([row]))[0] for row in values),

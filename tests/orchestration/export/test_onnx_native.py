@@ -135,10 +135,9 @@ IRIS_FIELDS = tuple(Field(f"x{i}", "float32") for i in range(4))
     "model",
     [
         GaussianNB(),
-        MLPClassifier((4,), max_iter=2000, random_state=0),
+        MLPClassifier((4,), max_iter=200, solver="lbfgs", random_state=0),
         KNeighborsClassifier(),
         AdaBoostClassifier(n_estimators=3),
-        QuadraticDiscriminantAnalysis(),
         # the inner classifiers state 0, 1, 2; only the last one makes the answer
         StackingClassifier([("a", LogisticRegression(max_iter=500)), ("b", GaussianNB())]),
         OneVsRestClassifier(LogisticRegression()),
@@ -165,6 +164,28 @@ def test_the_labels_are_those_that_the_answer_is_gathered_from(model, y, labels)
     assert np.mean([a == b for a, b in zip(named, answer.labels, strict=True)]) > 0.99
 
 
+def test_a_label_of_an_unclear_shape_is_not_replaced_by_positions():
+    graph, _ = to_graph(QuadraticDiscriminantAnalysis(), IRIS + 1)  # its label is (1, rows)
+    with pytest.raises(UnservableModel, match="neither a label with probabilities"):
+        export(native_of(graph, IRIS_FIELDS), Model(name="m"), 1)
+
+
+def test_probabilities_of_an_unstated_width_are_named_by_the_classes_or_refused():
+    model = onnx.ModelProto.FromString(SOFTMAX.SerializeToString())
+    table = numpy_helper.from_array(np.array([7, 8, 9], dtype=np.int64), "table")
+    model.graph.node.append(helper.make_node("ArgMax", ["p"], ["place"], axis=1, keepdims=0))
+    model.graph.node.append(helper.make_node("Constant", [], ["constant"], value=table))
+    model.graph.node.append(helper.make_node("Gather", ["constant", "place"], ["label"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("p", F, ["batch", "classes"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", I, ["batch"]))
+    exported, session = served(native_of(model))
+    assert exported.contract.outputs.labels == (7, 8, 9)
+    assert session.predict(ROWS).labels == native_of(model).predict(ROWS).labels
+    model.graph.node[-1].CopyFrom(helper.make_node("Identity", ["place"], ["label"]))
+    with pytest.raises(UnservableModel, match="0 classes and probabilities of any number"):
+        export(native_of(model), Model(name="m"), 1)
+
+
 def labelled_otherwise():
     """The answer is a class plus 5, computed so that the graph does not tell its classes."""
     model = onnx.ModelProto.FromString(SOFTMAX.SerializeToString())
@@ -178,7 +199,7 @@ def labelled_otherwise():
 def test_labels_that_the_example_contradicts_are_refused_with_the_fix():
     native = native_of(labelled_otherwise())
     example = pd.DataFrame(ROWS, columns=["a", "b"])
-    with pytest.raises(UnservableModel, match=r"answers 5.*named 0.*Gather.*classlabels"):
+    with pytest.raises(UnservableModel, match=r"answers 7 .*named 2: .*Gather.*classlabels"):
         export(replace(native, example=example), Model(name="m"), 1)
     assert served(native)[0].contract.outputs.labels == (0, 1, 2)  # conversion_parity will fail
 
