@@ -37,14 +37,17 @@ HISTOGRAM_TYPES = [
 def register(platform: Checkout, name: str, model: Any, features: Any, **options: Any) -> int:
     """As any user of MLflow does it."""
     mlflow.set_tracking_uri(platform.url("mlflow"))
-    with mlflow.start_run():
-        logged = mlflow.sklearn.log_model(
-            model,
-            name="model",
-            registered_model_name=name,
-            pip_requirements=["scikit-learn"],
-            **({"signature": infer_signature(features, model.predict(features))} | options),
-        )
+    try:
+        with mlflow.start_run():
+            logged = mlflow.sklearn.log_model(
+                model,
+                name="model",
+                registered_model_name=name,
+                pip_requirements=["scikit-learn"],
+                **({"signature": infer_signature(features, model.predict(features))} | options),
+            )
+    finally:
+        mlflow.set_tracking_uri("")  # it is the process's, and other tests share that
     return int(logged.registered_model_version)
 
 
