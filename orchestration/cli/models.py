@@ -51,11 +51,13 @@ def resolve_version(platform: LocalPlatform, model: Model, version: int | None) 
 def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
     """Version numbers in the registry, the oldest first."""
     from orchestration.resources.registry import Registry
+    from orchestration.training import PROBE_RETRIES, PROBE_TIMEOUT_SECONDS, request_limits
 
     registry = Registry(tracking_uri=platform.configuration.platform.mlflow.uri)
-    if model.registered_model not in registry.names():
-        return []
-    return [item.version for item in registry.versions(model.registered_model)]
+    with request_limits(PROBE_TIMEOUT_SECONDS, PROBE_RETRIES):  # a dead registry fails fast
+        if model.registered_model not in registry.names():
+            return []
+        return [item.version for item in registry.versions(model.registered_model)]
 
 
 def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *steps: str) -> None:

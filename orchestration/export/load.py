@@ -109,7 +109,8 @@ def _import_booster(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise UnservableModel(
-            f"the model needs {package}, which is not installed: pip install 'slipway[boost]'"
+            f"the model needs {package}, which is not installed here: "
+            ".venv/bin/uv pip install -e '.[boost]'"
         ) from error
 
 

@@ -212,7 +212,7 @@ def test_a_broken_file_is_one_clear_sentence(content, tmp_path):
 def test_a_missing_booster_package_names_the_extra(tmp_path, monkeypatch):
     folder = save(tmp_path / "m", mlflow.xgboost, xgboost.XGBClassifier(n_estimators=2).fit(X, Y))
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    with pytest.raises(UnservableModel, match=r"pip install 'slipway\[boost\]'"):
+    with pytest.raises(UnservableModel, match=r"pip install -e '\.\[boost\]'"):
         load_native(folder)
 
 
