@@ -20,6 +20,7 @@ from orchestration.export.data import Requirements
 from orchestration.export.errors import UnservableModel
 from orchestration.export.export import Converted
 from orchestration.export.native import NativeModel
+from orchestration.export.onnx_labels import stated_labels
 from orchestration.export.signature import Field
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _ELEMENTS: dict[int, Dtype] = {
 }
 _FLOATS = ("float32", "float64")
 _LABEL = "slipway_label"
-_PASSING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 LABELS_FIX = (
     "let the graph take its label from a constant table of the classes (ArrayFeatureExtractor or "
     "Gather of the ArgMax) or from a classifier with classlabels, one class for each probability "
@@ -240,7 +240,7 @@ def _named(model: Any, outputs: Outputs, ports: Sequence[Port]) -> tuple[Outputs
     UnservableModel where there is another number of classes than of probability columns.
     """
     dtypes = {port.name: port.dtype for port in ports}
-    stated = _labels(model, outputs, dtypes[outputs.prediction])
+    stated = stated_labels(model, outputs, dtypes[outputs.prediction])
     columns = len(outputs.labels)
     labels = outputs.labels if stated is None else stated
     if outputs.probabilities is not None and (
@@ -300,59 +300,3 @@ def _refuse_contradiction(logged: LoggedGraph, example: "pd.DataFrame") -> None:
                 f"the graph does not tell its classes, and it answers {label!r} where the highest "
                 f"probability would be named {labels[int(np.argmax(row))]!r}: {LABELS_FIX}"
             )
-
-
-def _labels(model: Any, outputs: Outputs, dtype: Dtype | None) -> tuple[Any, ...] | None:
-    """The classes in the order of the columns, as the nodes that make the label state them.
-
-    None where they do not; conversion_parity then shows whether positions are right.
-    """
-    makers = {name: node for node in model.graph.node for name in node.output}
-    name, node = outputs.prediction, makers.get(outputs.prediction)
-    while node is not None and node.op_type in _PASSING:
-        name, node = node.input[0], makers.get(node.input[0])
-    if node is None:
-        return None
-    stated: Sequence[Any] | None = None
-    if node.op_type == "ArgMax":
-        stated = outputs.labels
-    elif node.op_type in ("ArrayFeatureExtractor", "Gather"):
-        stated = _constant(model, makers.get(node.input[0]), node.input[0])
-    elif name == node.output[0]:
-        stated = _classlabels(node)
-    try:
-        return None if stated is None else tuple(_as_answered(v, dtype) for v in stated)
-    except ValueError:  # a cast of the labels that is not Python's
-        return None
-
-
-def _classlabels(node: Any) -> list[Any] | None:
-    """What a classifier of ai.onnx.ml states."""
-    for attribute in node.attribute:
-        if attribute.name == "classlabels_strings" and attribute.strings:
-            return list(attribute.strings)
-        if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
-            return list(attribute.ints)
-    return None
-
-
-def _constant(model: Any, maker: Any, name: str) -> list[Any] | None:
-    """The values of an initializer or of a Constant node."""
-    from onnx import helper, numpy_helper
-
-    for initializer in model.graph.initializer:
-        if initializer.name == name:
-            return list(numpy_helper.to_array(initializer).ravel().tolist())
-    if maker is None or maker.op_type != "Constant":
-        return None
-    value = helper.get_attribute_value(maker.attribute[0])
-    if maker.attribute[0].name == "value":
-        value = numpy_helper.to_array(value).ravel().tolist()
-    return list(value) if isinstance(value, Sequence) else None
-
-
-def _as_answered(value: Any, dtype: Dtype | None) -> Any:
-    """A class in the type in which the label is answered."""
-    if dtype == "string":
-        return value.decode() if isinstance(value, bytes) else str(value)
-    return bool(value) if dtype == "bool" else int(value)
