@@ -47,7 +47,7 @@ def register(platform: Checkout, name: str, model: Any, features: Any, **options
                 **({"signature": infer_signature(features, model.predict(features))} | options),
             )
     finally:
-        mlflow.set_tracking_uri("")  # it is the process's, and other tests share that
+        mlflow.set_tracking_uri(None)  # it is the process's, and other tests share that
     return int(logged.registered_model_version)
 
 

@@ -98,20 +98,3 @@ def test_a_home_that_cannot_be_written_is_one_clear_line(checkout: Checkout) -> 
     assert refused.returncode == 1
     assert "SLIPWAY_HOME" in refused.stderr
     assert refused.stderr.count("\n") == 1
-
-
-def test_a_registry_that_is_down_is_named_and_the_second_try_succeeds(platform: Checkout) -> None:
-    supervisor = Supervisor(platform.home)
-    supervisor._call("stop", name="mlflow", waiting=True, timeout=30)
-    try:
-        refused = platform.slipway("verify", "iris", "--version", "1")
-        run_id = platform.dagster.launch("iris_to_staging", "1", {}, ["iris__registered_model"])
-        wait_for(lambda: platform.dagster.run(run_id).status == "FAILURE", "the failed run")
-    finally:
-        supervisor._call("start", name="mlflow", waiting=True, timeout=30)
-    assert refused.returncode == 1
-    assert f"MLflow at {platform.url('mlflow')}" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert f"MLflow at {platform.url('mlflow')}" in (platform.dagster.run(run_id).error or "")
-    platform.must("up", "--detach")
-    platform.must("verify", "iris", "--version", "1")
