@@ -222,7 +222,7 @@ def build_bento(model_dir: Path, serving: Serving, bento_home: Path) -> BuiltBen
     model must not be built, BuildError where it cannot be.
     """
     bento_home = bento_home.resolve()
-    limits = Limits(max_rows=serving.max_rows, max_body_bytes=serving.max_body_bytes)
+    limits = msgspec.convert(serving.model_dump(), Limits)
     contract, certificate = _check(model_dir, limits)
     try:
         with tempfile.TemporaryDirectory(prefix="slipway-build-") as folder:

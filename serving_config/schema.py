@@ -75,6 +75,10 @@ class Environment(Settings):
     """Worker processes of each model server."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """ONNX Runtime threads of each worker."""
+    access_log: bool = True
+    """Whether each model server writes one JSON line for every answer."""
+    cache_url: Annotated[str, Field(pattern=r"^rediss?://")] | None = None
+    """A Redis that holds the response cache of all servers; each worker's memory where left out."""
     ready_timeout_seconds: Seconds = 60
     """How long a new model server may take until it is ready."""
     drain_timeout_seconds: Seconds = 30
@@ -92,13 +96,46 @@ class Verification(Settings):
     """Share of rows, 0 to 1, that may differ by more than the tolerance."""
 
 
+class Cache(Settings):
+    """A response cache: the same row of the same model is computed once."""
+
+    ttl_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60
+    """How long an answer is kept."""
+    max_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Rows kept in the memory of each worker; the least recently used one goes first."""
+
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$")]
+
+
 class Serving(Settings):
     """Limits of one model server."""
 
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Rows of one `/predict/batch` request."""
+    """Rows of one request."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
     """Bytes of one request's body."""
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Requests that one worker has in hand at once; what comes beyond that is refused (503)."""
+    max_queue_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Rows that may wait for inference in one worker; what comes beyond that is refused (503)."""
+    max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """Rows of several requests that are computed together; one request is never cut in two."""
+    deadline_seconds: Seconds = 10
+    """A request that has no answer by then gets 504."""
+    cache: Cache | None = None
+    """The response cache; off where it is left out."""
+    cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = ()
+    """Web origins whose pages may ask this model (CORS), or `*`; none where it is left out."""
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> "Serving":
+        if self.max_queue_rows < self.max_rows:
+            raise ValueError(
+                f"max_queue_rows {self.max_queue_rows} is below max_rows {self.max_rows}: "
+                "the largest request could never be queued"
+            )
+        return self
 
 
 class Column(Settings):

@@ -8,7 +8,7 @@ import numpy as np
 
 from bentos.model_server.contract import Contract
 from bentos.model_server.problems import no_finite_answer
-from bentos.model_server.session import Predictions
+from bentos.model_server.session import Predictions, Scored
 
 
 class ModelName(msgspec.Struct, frozen=True):
@@ -48,15 +48,21 @@ def label_key(label: str | int | float | bool) -> str:
     return label if isinstance(label, str) else msgspec.json.encode(label).decode()
 
 
-def require_finite(predictions: Predictions, *, batch: bool) -> None:
-    """A 422 Problem naming the first row whose answer is NaN or infinite: JSON has neither."""
+def scored(predictions: Predictions, *, batch: bool) -> Scored:
+    """What is written out; a 422 Problem naming the first row whose answer is NaN or infinite:
+    JSON has neither."""
+    probabilities = predictions.probabilities
     finite = np.ones(len(predictions), dtype=bool)
-    if predictions.probabilities is not None:
-        finite &= np.isfinite(predictions.probabilities).all(axis=1)
+    if probabilities is not None:
+        finite &= np.isfinite(probabilities).all(axis=1)
     if isinstance(predictions.labels[0], float):
         finite &= np.isfinite(predictions.labels)
     if not finite.all():
         raise no_finite_answer(int(np.argmin(finite)) if batch else None)
+    return Scored(
+        predictions.labels,
+        None if probabilities is None else probabilities.astype(np.float64).tolist(),
+    )
 
 
 class Answers:
@@ -66,22 +72,18 @@ class Answers:
         self._model = ModelName(contract.model, str(contract.version), contract.variant)
         self._keys = [label_key(label) for label in contract.outputs.labels]
 
-    def _by_label(self, predictions: Predictions) -> list[dict[str, float]] | None:
-        if predictions.probabilities is None:
+    def _by_label(self, answer: Scored) -> list[dict[str, float]] | None:
+        if answer.probabilities is None:
             return None
-        rows = predictions.probabilities.astype(np.float64).tolist()
-        return [dict(zip(self._keys, row, strict=True)) for row in rows]
+        return [dict(zip(self._keys, row, strict=True)) for row in answer.probabilities]
 
-    def one(self, predictions: Predictions, request_id: str) -> bytes:
-        """The answer to one row; a 422 Problem where it is not a number."""
-        require_finite(predictions, batch=False)
-        by_label = self._by_label(predictions)
+    def one(self, answer: Scored, request_id: str) -> bytes:
+        """The answer to one row."""
+        by_label = self._by_label(answer)
         probabilities = None if by_label is None else by_label[0]
-        answer = One(predictions.labels[0], self._model, request_id, probabilities)
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(One(answer.labels[0], self._model, request_id, probabilities))
 
-    def many(self, predictions: Predictions, request_id: str) -> bytes:
-        """The answer to a batch; a 422 Problem where one row's is not a number."""
-        require_finite(predictions, batch=True)
-        probabilities = self._by_label(predictions)
-        return msgspec.json.encode(Many(predictions.labels, self._model, request_id, probabilities))
+    def many(self, answer: Scored, request_id: str) -> bytes:
+        """The answer to a batch."""
+        probabilities = self._by_label(answer)
+        return msgspec.json.encode(Many(answer.labels, self._model, request_id, probabilities))

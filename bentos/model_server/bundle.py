@@ -26,14 +26,24 @@ class BundleError(ValueError):
     """A Bento or a model folder that is incomplete, or whose parts do not belong together."""
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`serving.json`: limits of one model server (`serving_config.schema.Serving`).
+class CacheLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See `serving_config.schema.Cache`."""
 
-    max_rows: rows of one `/predict/batch` request; max_body_bytes: bytes of one request's body.
-    """
+    ttl_seconds: float = 60
+    max_entries: int = 10_000
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`serving.json`: limits of one model server; see `serving_config.schema.Serving`."""
 
     max_rows: int = 1000
     max_body_bytes: int = 4 << 20
+    max_concurrency: int = 1024
+    max_queue_rows: int = 10_000
+    max_batch_rows: int = 256
+    deadline_seconds: float = 10
+    cache: CacheLimits | None = None
+    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bentos.model_server import process
-from bentos.model_server.answers import Answers, version_header
+from bentos.model_server.answers import Answers, scored, version_header
+from bentos.model_server.asgi import Request
 from bentos.model_server.bundle import BundleError, ModelFolder, read_model_folder
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.codec import Codec, Row
@@ -22,7 +23,7 @@ from bentos.model_server.contract import ContractError
 from bentos.model_server.golden import reproduce
 from bentos.model_server.metrics import Metrics
 from bentos.model_server.problems import Problem, unavailable
-from bentos.model_server.session import ModelLoadError, ModelSession, Predictions
+from bentos.model_server.session import ModelLoadError, ModelSession, Scored
 
 logger = logging.getLogger("slipway.model_server")
 REFUSALS = (BundleError, CertificateError, ContractError, ModelLoadError)
@@ -56,10 +57,15 @@ class LoadedModel:
         # One thread: the event loop goes on reading while a batch is computed.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
-    async def infer(self, rows: Sequence[Row]) -> Predictions:
-        """Score validated rows; at least one."""
+    async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
+        """Score the validated rows of one request; at least one row.
+
+        Raises a Problem: 422 for an answer that is not finite, 503 where the queue is full, 504
+        past the deadline.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._session.predict, rows)
+        predictions = await loop.run_in_executor(self._thread, self._session.predict, rows)
+        return scored(predictions, batch=len(rows) > 1)
 
     def close(self) -> None:
         """Let the thread end."""

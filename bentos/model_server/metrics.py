@@ -11,7 +11,7 @@ from typing import Any
 
 from bentos.model_server.answers import label_key
 from bentos.model_server.contract import Contract
-from bentos.model_server.session import Predictions
+from bentos.model_server.session import Scored
 
 BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -86,10 +86,10 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(seconds)
 
-    def predicted(self, predictions: Predictions) -> None:
+    def predicted(self, scored: Scored) -> None:
         """Count rows and classes, or sum up values."""
-        self._rows.inc(len(predictions))
-        labels: Sequence[Any] = predictions.labels
+        self._rows.inc(len(scored.labels))
+        labels: Sequence[Any] = scored.labels
         if not self._classification:
             for value in labels:
                 self._values.observe(value)

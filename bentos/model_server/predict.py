@@ -22,9 +22,9 @@ class PredictRoutes:
         model = self._lifecycle.require_model()
         request.require_json()
         row = model.codec.decode_one(await request.body(model.limits.max_body_bytes))
-        predictions = await model.infer([row])
-        answer = model.answers.one(predictions, request.id)
-        self._lifecycle.metrics.predicted(predictions)
+        scored = await model.infer([row], request)
+        answer = model.answers.one(scored, request.id)
+        self._lifecycle.metrics.predicted(scored)
         return Response(answer)
 
     async def many(self, request: Request) -> Response:
@@ -32,7 +32,7 @@ class PredictRoutes:
         model = self._lifecycle.require_model()
         request.require_json()
         rows = model.codec.decode_batch(await request.body(model.limits.max_body_bytes))
-        predictions = await model.infer(rows)
-        answer = model.answers.many(predictions, request.id)
-        self._lifecycle.metrics.predicted(predictions)
+        scored = await model.infer(rows, request)
+        answer = model.answers.many(scored, request.id)
+        self._lifecycle.metrics.predicted(scored)
         return Response(answer)

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,17 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class Scored(NamedTuple):
+    """The finite answers of one request, as they are written out.
+
+    labels: one JSON-able value a row; probabilities: by row, in the order of the contract's
+    labels, widened to Python floats (a float32 reads back exactly); None where the model has none.
+    """
+
+    labels: list[Any]
+    probabilities: list[list[float]] | None
 
 
 def preprocess(text: str, steps: TextPreprocessing) -> str:
