@@ -4,11 +4,9 @@ fewest digits that read back as the same number, so a client gets the very bits 
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from bentos.model_server.contract import Contract
-from bentos.model_server.problems import no_finite_answer
-from bentos.model_server.session import Predictions, Scored
+from bentos.model_server.session import Scored
 
 
 class ModelName(msgspec.Struct, frozen=True):
@@ -23,7 +21,7 @@ class One(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer of `/predict`. probabilities: by label; absent for a regression."""
 
     prediction: Any
-    model: ModelName
+    model: msgspec.Raw
     request_id: str
     probabilities: dict[str, float] | None = None
 
@@ -32,7 +30,7 @@ class Many(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer of `/predict/batch`, in the order of the rows."""
 
     predictions: list[Any]
-    model: ModelName
+    model: msgspec.Raw
     request_id: str
     probabilities: list[dict[str, float]] | None = None
 
@@ -48,28 +46,13 @@ def label_key(label: str | int | float | bool) -> str:
     return label if isinstance(label, str) else msgspec.json.encode(label).decode()
 
 
-def scored(predictions: Predictions, *, batch: bool) -> Scored:
-    """What is written out; a 422 Problem naming the first row whose answer is NaN or infinite:
-    JSON has neither."""
-    probabilities = predictions.probabilities
-    finite = np.ones(len(predictions), dtype=bool)
-    if probabilities is not None:
-        finite &= np.isfinite(probabilities).all(axis=1)
-    if isinstance(predictions.labels[0], float):
-        finite &= np.isfinite(predictions.labels)
-    if not finite.all():
-        raise no_finite_answer(int(np.argmin(finite)) if batch else None)
-    return Scored(
-        predictions.labels,
-        None if probabilities is None else probabilities.astype(np.float64).tolist(),
-    )
-
-
 class Answers:
     """Encodes predictions of one contract."""
 
     def __init__(self, contract: Contract) -> None:
-        self._model = ModelName(contract.model, str(contract.version), contract.variant)
+        model = ModelName(contract.model, str(contract.version), contract.variant)
+        self._model = msgspec.Raw(msgspec.json.encode(model))
+        self._encode = msgspec.json.Encoder().encode
         self._keys = [label_key(label) for label in contract.outputs.labels]
 
     def _by_label(self, answer: Scored) -> list[dict[str, float]] | None:
@@ -81,9 +64,9 @@ class Answers:
         """The answer to one row."""
         by_label = self._by_label(answer)
         probabilities = None if by_label is None else by_label[0]
-        return msgspec.json.encode(One(answer.labels[0], self._model, request_id, probabilities))
+        return self._encode(One(answer.labels[0], self._model, request_id, probabilities))
 
     def many(self, answer: Scored, request_id: str) -> bytes:
         """The answer to a batch."""
         probabilities = self._by_label(answer)
-        return msgspec.json.encode(Many(answer.labels, self._model, request_id, probabilities))
+        return self._encode(Many(answer.labels, self._model, request_id, probabilities))

@@ -15,10 +15,14 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from bentos.model_server import problems
+from bentos.model_server.access_log import AccessLog, Clock, Line
 from bentos.model_server.asgi import (
     ClientDisconnectedError,
+    Header,
     Request,
     Response,
+    Route,
+    SlowBodies,
     problem_response,
     send_response,
     with_headers,
@@ -29,8 +33,12 @@ from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.predict import PredictRoutes
 from bentos.model_server.problems import Problem
 
+BENTOML = Route("/livez")
 BENTOML_PATHS = ("/livez", "/healthz")
+# What metrics call a path that is not ours: the client chooses it, so it must not be a label.
+UNKNOWN = Route("other")
 CLIENT_CLOSED_REQUEST = 499
+_SWEEP_SECONDS = 1.0
 logger = logging.getLogger("slipway.model_server")
 
 
@@ -43,6 +51,10 @@ class ModelServer:
         parts = (PredictRoutes(lifecycle), InfoRoutes(lifecycle), DocsRoutes(lifecycle))
         self._routes = {route.path: route for part in parts for route in part.routes()}
         self._lifespan = Router(lifespan=self._run)
+        self._bodies = SlowBodies()
+        self._in_hand = 0
+        self._clock = Clock()
+        self._log: AccessLog | None = None
 
     @asynccontextmanager
     async def _run(self, _: object) -> AsyncIterator[None]:
@@ -50,44 +62,59 @@ class ModelServer:
             if self._behind is not None:
                 context = self._behind.router.lifespan_context(self._behind)
                 await stack.enter_async_context(context)
+            if self.lifecycle.settings.access_log:
+                self._log = AccessLog(self.lifecycle.metrics.dropped)
+                stack.callback(self._log.close)
+            sweeper = asyncio.create_task(self._bodies.watch(_SWEEP_SECONDS))
+            stack.callback(sweeper.cancel)
             await self.lifecycle.start()
             stack.push_async_callback(self.lifecycle.stop)
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request, or the server's lifespan."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            if self._behind is not None and scope["path"] in BENTOML_PATHS:
+                await self._pass_on(self._behind, scope, receive, send)
+            else:
+                await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
-        elif self._behind is not None and scope["path"] in BENTOML_PATHS:
-            await self._pass_on(self._behind, scope, receive, send)
-        else:
-            await self._answer(scope, receive, send)
 
     async def _pass_on(self, behind: Starlette, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        seen = with_headers(send, self._headers(request), lambda s: self._count(request, s))
-        await behind(scope, receive, seen)
+        request = Request(scope, receive, self._bodies)
+
+        def seen(status: int) -> None:
+            self._record(BENTOML, request, status)
+
+        await behind(scope, receive, with_headers(send, self._headers(request), seen))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._bodies)
+        route = self._routes.get(request.path, UNKNOWN)
         try:
-            response = await self._respond(request)
+            response = await self._respond(route, request)
         except ClientDisconnectedError:
-            self._count(request, CLIENT_CLOSED_REQUEST)
+            self._record(route, request, CLIENT_CLOSED_REQUEST)
             return
-        self._count(request, response.status)
-        await send_response(send, request, response, self._headers(request))
+        await send_response(send, request.method, response, self._headers(request))
+        self._record(route, request, response.status)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, route: Route, request: Request) -> Response:
         try:
-            route = self._routes.get(request.path)
-            if route is None:
-                raise problems.not_found(request.path)
             handler = route.handler(request.method)
             if handler is None:
+                if route is UNKNOWN:
+                    raise problems.not_found(request.path)
                 raise problems.method_not_allowed(request.method, route.path, route.allowed)
+            if route.inference:
+                self._admit()
+                try:
+                    return await handler(request)
+                finally:
+                    self._leave()
             return await handler(request)
         except Problem as problem:
             return problem_response(problem, request)
@@ -97,16 +124,42 @@ class ModelServer:
             logger.exception("Request %s to %s failed", request.id, request.path)
             return problem_response(problems.internal_error(), request)
 
-    def _count(self, request: Request, status: int) -> None:
-        # An unknown path is the client's to choose: as a label it would grow without bound.
-        known = request.path in self._routes or request.path in BENTOML_PATHS
-        seconds = time.perf_counter() - request.started
-        self.lifecycle.metrics.answered(request.path if known else "other", status, seconds)
+    def _admit(self) -> None:
+        """Take a request in hand; a 503 Problem where there are too many already."""
+        limit = self.lifecycle.max_concurrency
+        if self._in_hand >= limit:
+            self.lifecycle.metrics.shed("concurrency")
+            raise problems.overloaded(f"{limit} requests are being worked on, which is the limit")
+        self._in_hand += 1
+        self.lifecycle.metrics.in_hand(self._in_hand)
 
-    def _headers(self, request: Request) -> dict[str, str]:
-        headers = {"x-request-id": request.id}
-        if self.lifecycle.version_header is not None:
-            headers["x-model-version"] = self.lifecycle.version_header
-        if self.lifecycle.draining:
-            headers["connection"] = "close"
-        return headers
+    def _leave(self) -> None:
+        self._in_hand -= 1
+        self.lifecycle.metrics.in_hand(self._in_hand)
+
+    def _record(self, route: Route, request: Request, status: int) -> None:
+        lifecycle = self.lifecycle
+        seconds = time.monotonic() - request.started
+        lifecycle.metrics.answered(route.path, status, seconds)
+        if request.caller:
+            lifecycle.metrics.called_by(request.caller)
+        if self._log is not None:
+            line = Line(
+                self._clock.now(),
+                request.id,
+                request.method,
+                problems.clean(request.path, 200),
+                status,
+                round(seconds * 1000, 3),
+                lifecycle.name,
+                lifecycle.version,
+                request.rows,
+                request.caller,
+                request.trace_id,
+                request.client,
+            )
+            self._log.add(line)
+
+    def _headers(self, request: Request) -> tuple[Header, ...]:
+        """The headers of every answer."""
+        return ((b"x-request-id", request.id.encode()), *self.lifecycle.headers)

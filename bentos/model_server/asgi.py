@@ -3,10 +3,11 @@
 import asyncio
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 
+import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from bentos.model_server import problems
@@ -14,7 +15,10 @@ from bentos.model_server.problems import Problem, body_too_large, unsupported_me
 
 # Visible ASCII: a request id is written into logs and headers as it came.
 SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 BODY_TIMEOUT_SECONDS = 30.0
+# Ids tell requests apart, they guard nothing. Seeded by the system, in each process anew.
+_ids = Random()  # noqa: S311
 
 Header = tuple[bytes, bytes]
 
@@ -23,8 +27,7 @@ class ClientDisconnectedError(Exception):
     """The client left before its request was complete; there is nobody to answer."""
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """An answer. headers: beside content-type, content-length and those of every answer."""
 
     body: bytes
@@ -36,20 +39,62 @@ class Response:
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """The client's X-Request-ID where it is sane, or a new one."""
     given = headers.get(b"x-request-id", b"")
-    return given.decode() if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given.decode() if SANE_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
+
+
+class SlowBodies:
+    """Ends the wait for bodies that do not arrive in time: one look a second at all of them,
+    where a timer for each would cost as much as reading it."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[asyncio.Task[object], float] = {}  # since, `time.monotonic()`
+        self.overdue: set[asyncio.Task[object]] = set()
+
+    async def watch(self, seconds: float) -> None:
+        """For ever; to be run as a task. seconds: between two looks."""
+        while True:
+            await asyncio.sleep(seconds)
+            latest = time.monotonic() - BODY_TIMEOUT_SECONDS
+            for task, since in list(self.waiting.items()):
+                if since < latest and task not in self.overdue:
+                    self.overdue.add(task)
+                    task.cancel()
 
 
 class Request:
-    """One HTTP request. started: `time.perf_counter()` when it came in."""
+    """One HTTP request. started: `time.monotonic()` when it came in; rows: of its inference;
+    caller: the name of its key."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    __slots__ = (
+        "_bodies", "_cycle", "_receive", "caller", "client", "headers", "id", "method", "path",
+        "rows", "started",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, bodies: SlowBodies) -> None:
+        self.started = time.monotonic()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         # The first of a repeated header counts.
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.id = request_id_of(self.headers)
-        self.started = time.perf_counter()
+        client = scope.get("client")
+        self.client: str = client[0] if client else ""
+        self.rows = 0
+        self.caller = ""
         self._receive = receive
+        self._bodies = bodies
+        # uvicorn's own state of this request; a test holds that it is there.
+        self._cycle = getattr(receive, "__self__", None)
+
+    def gone(self) -> bool:
+        """Whether the client has left, as far as the server that reads the socket tells."""
+        return getattr(self._cycle, "disconnected", False)
+
+    @property
+    def trace_id(self) -> str:
+        """The trace id of a W3C `traceparent`, or nothing."""
+        found = TRACEPARENT.fullmatch(self.headers.get(b"traceparent", b""))
+        return found[1].decode() if found else ""
 
     def require_json(self) -> None:
         """A 415 Problem unless the body is declared as plain JSON in UTF-8.
@@ -57,16 +102,14 @@ class Request:
         Also without a Content-Type: a web page may send such a request anywhere without asking,
         but not one that says application/json.
         """
-        given = self.headers.get(b"content-type", b"").decode("latin-1")
-        media, _, parameters = given.partition(";")
-        media = media.strip().lower()
-        if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
-            raise unsupported_media_type(
-                f"expected Content-Type: application/json, got {given[:80] or 'none'}"
-            )
-        charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
-        if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-            raise unsupported_media_type(f"expected JSON in UTF-8, got charset {charset[1][:40]}")
+        headers = self.headers
+        if headers.get(b"content-type") != b"application/json":
+            _require_json_type(headers.get(b"content-type", b"").decode("latin-1"))
+        if b"content-encoding" in headers:
+            self.require_identity()
+
+    def require_identity(self) -> None:
+        """A 415 Problem for a compressed body: a small one may unpack to any size."""
         encoding = self.headers.get(b"content-encoding", b"identity").decode("latin-1")
         if encoding.lower() != "identity":
             raise unsupported_media_type(
@@ -79,11 +122,19 @@ class Request:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise body_too_large(limit, close=False)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine of asyncio runs in one
+        self._bodies.waiting[task] = self.started
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-                return await self._read(limit)
-        except TimeoutError:
+            return await self._read(limit)
+        except asyncio.CancelledError:
+            if task not in self._bodies.overdue:
+                raise
+            task.uncancel()
             raise problems.timeout(BODY_TIMEOUT_SECONDS) from None
+        finally:
+            del self._bodies.waiting[task]
+            self._bodies.overdue.discard(task)
 
     async def _read(self, limit: int) -> bytes:
         chunks: list[bytes] = []
@@ -96,9 +147,21 @@ class Request:
             size += len(chunk)
             if size > limit:
                 raise body_too_large(limit, close=True)
-            chunks.append(chunk)
             if not message.get("more_body", False):
-                return b"".join(chunks)
+                return b"".join((*chunks, chunk)) if chunks else chunk
+            chunks.append(chunk)
+
+
+def _require_json_type(given: str) -> None:
+    media, _, parameters = given.partition(";")
+    media = media.strip().lower()
+    if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
+        raise unsupported_media_type(
+            f"expected Content-Type: application/json, got {given[:80] or 'none'}"
+        )
+    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise unsupported_media_type(f"expected JSON in UTF-8, got charset {charset[1][:40]}")
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -106,10 +169,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Route:
-    """Handlers by method; GET also answers HEAD."""
+    """Handlers by method; GET also answers HEAD. path: the pattern, as metrics name it.
+
+    inference: needs a key with the scope `predict`, and counts against max_concurrency.
+    """
 
     path: str
     methods: Mapping[str, Handler] = field(default_factory=dict)
+    inference: bool = False
 
     @property
     def allowed(self) -> str:
@@ -127,40 +194,38 @@ def problem_response(problem: Problem, request: Request) -> Response:
     return Response(body, problems.CONTENT_TYPE, int(problem.status), problem.headers)
 
 
-def encode_headers(response: Response, extra: Mapping[str, str]) -> list[Header]:
+def encode_headers(response: Response) -> list[Header]:
     """The headers of an answer; content-length is that of the body, also for HEAD."""
-    headers = {
-        "content-type": response.content_type,
-        "content-length": str(len(response.body)),
-        **dict(response.headers),
-        **extra,
-    }
-    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    headers = [
+        (b"content-type", response.content_type.encode()),
+        (b"content-length", b"%d" % len(response.body)),
+    ]
+    for name, value in response.headers:
+        headers.append((name.encode(), value.encode("latin-1")))
+    return headers
 
 
 async def send_response(
-    send: Send, request: Request, response: Response, extra: Mapping[str, str]
+    send: Send, method: str, response: Response, headers: tuple[Header, ...]
 ) -> None:
-    """Write an answer. extra: headers of every answer of this server."""
+    """Write an answer. headers: of every answer of this server."""
     await send(
         {
             "type": "http.response.start",
             "status": response.status,
-            "headers": encode_headers(response, extra),
+            "headers": [*encode_headers(response), *headers],
         }
     )
-    body = b"" if request.method == "HEAD" else response.body
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 
-def with_headers(send: Send, extra: Mapping[str, str], seen: Callable[[int], None]) -> Send:
+def with_headers(send: Send, headers: tuple[Header, ...], seen: Callable[[int], None]) -> Send:
     """A `send` that adds headers to somebody else's answer. seen: told the status."""
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             seen(message["status"])
-            added = [(name.encode(), value.encode("latin-1")) for name, value in extra.items()]
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await send(message)
 
     return wrapped

@@ -9,21 +9,29 @@ import asyncio
 import gc
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from bentos.model_server import process
-from bentos.model_server.answers import Answers, scored, version_header
-from bentos.model_server.asgi import Request
-from bentos.model_server.bundle import BundleError, ModelFolder, read_model_folder
+from bentos.model_server.answers import Answers, version_header
+from bentos.model_server.asgi import Header, Request
+from bentos.model_server.batcher import Batcher
+from bentos.model_server.bundle import BundleError, Limits, ModelFolder, read_model_folder
 from bentos.model_server.certificate import CertificateError
-from bentos.model_server.codec import Codec, Row
+from bentos.model_server.codec import Codec
 from bentos.model_server.contract import ContractError
+from bentos.model_server.executors import (
+    Execution,
+    Executor,
+    Inline,
+    OneThread,
+    runs_inline,
+    seconds_of_a_batch,
+)
 from bentos.model_server.golden import reproduce
 from bentos.model_server.metrics import Metrics
 from bentos.model_server.problems import Problem, unavailable
-from bentos.model_server.session import ModelLoadError, ModelSession, Scored
+from bentos.model_server.session import ModelLoadError, ModelSession, Row, Scored
 
 logger = logging.getLogger("slipway.model_server")
 REFUSALS = (BundleError, CertificateError, ContractError, ModelLoadError)
@@ -34,51 +42,61 @@ class Settings:
     """What the environment says. bento: the tag being served, or `unpacked`.
 
     threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
-    listening; metrics_folder: see Metrics.
+    listening; execution: where batches are computed, see executors.
     """
 
     model_folder: Path
     bento: str = "unpacked"
     threads: int = 1
     drain_seconds: float = 0.5
-    metrics_folder: str | None = None
+    access_log: bool = False
+    execution: Execution = "auto"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A session that reproduced its golden rows. batch_seconds: see seconds_of_a_batch."""
+
+    folder: ModelFolder
+    session: ModelSession
+    batch_seconds: float
+
+
+def load_model(folder: ModelFolder, threads: int) -> Verified:
+    """Load, verify, warm up and measure; raises one of REFUSALS with the reason."""
+    contract, certificate = folder.contract, folder.certificate
+    certificate.require_parity(contract, contract.onnx_sha256)
+    session = ModelSession.load(folder.onnx, contract, threads)
+    reproduce(session, contract, certificate)
+    rows = [tuple(row.get(f.name) for f in contract.inputs) for row in certificate.golden.rows]
+    return Verified(folder, session, seconds_of_a_batch(session, rows))
 
 
 class LoadedModel:
-    """A model that reproduced its golden rows, with all that answers requests for it."""
+    """A verified model with all that answers requests for it. To be made on the event loop."""
 
-    def __init__(self, folder: ModelFolder, session: ModelSession) -> None:
+    def __init__(self, verified: Verified, execution: Execution, metrics: Metrics) -> None:
+        folder, session = verified.folder, verified.session
         self.contract = folder.contract
         self.certificate = folder.certificate
         self.limits = folder.limits
         self.codec = Codec(folder.contract, folder.limits.max_rows)
         self.answers = Answers(folder.contract)
-        self._session = session
-        # One thread: the event loop goes on reading while a batch is computed.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._metrics = metrics
+        inline = runs_inline(execution, verified.batch_seconds)
+        executor: Executor = Inline(session) if inline else OneThread(session)
+        self._batcher = Batcher(session, folder.limits, metrics, executor)
 
     async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
-        """Score the validated rows of one request; at least one row.
-
-        Raises a Problem: 422 for an answer that is not finite, 503 where the queue is full, 504
-        past the deadline.
-        """
-        loop = asyncio.get_running_loop()
-        predictions = await loop.run_in_executor(self._thread, self._session.predict, rows)
-        return scored(predictions, batch=len(rows) > 1)
+        """Score the validated rows of one request; at least one row. Raises as Batcher.infer."""
+        scored = await self._batcher.infer(rows, request)
+        request.rows = len(rows)
+        self._metrics.predicted(scored)
+        return scored
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def load_model(folder: ModelFolder, threads: int) -> LoadedModel:
-    """Load and verify; raises one of REFUSALS with the reason."""
-    contract, certificate = folder.contract, folder.certificate
-    certificate.require_parity(contract, contract.onnx_sha256)
-    session = ModelSession.load(folder.onnx, contract, threads)
-    reproduce(session, contract, certificate)
-    return LoadedModel(folder, session)
+        """At shutdown."""
+        self._batcher.close()
 
 
 class Lifecycle:
@@ -88,7 +106,10 @@ class Lifecycle:
         self.settings = settings
         self.metrics = metrics
         self.model: LoadedModel | None = None
-        self.version_header: str | None = None
+        # Of every answer: X-Model-Version once it is known, Connection while draining.
+        self.headers: tuple[Header, ...] = ()
+        self.name = self.version = ""
+        self.max_concurrency = Limits().max_concurrency
         self.refusal: str | None = None
         self.draining = False
         self._loading: asyncio.Task[None] | None = None
@@ -108,6 +129,7 @@ class Lifecycle:
     def drain(self) -> None:
         """Answer what still comes, but tell load balancers to send no more."""
         self.draining = True
+        self.headers = (*self.headers, (b"connection", b"close"))
 
     async def loaded(self) -> None:
         """Wait until the model is ready or refused."""
@@ -117,8 +139,9 @@ class Lifecycle:
     async def _load(self) -> None:
         try:
             folder = await asyncio.to_thread(read_model_folder, self.settings.model_folder)
-            self.version_header = version_header(folder.contract)
-            model = await asyncio.to_thread(load_model, folder, self.settings.threads)
+            self._describe(folder)
+            verified = await asyncio.to_thread(load_model, folder, self.settings.threads)
+            model = LoadedModel(verified, self.settings.execution, self.metrics)
         except REFUSALS as error:
             self.refusal = str(error)
             logger.error("The model is refused and will not be served: %s", error)
@@ -132,6 +155,12 @@ class Lifecycle:
         gc.collect()
         gc.freeze()
         self.model = model
+
+    def _describe(self, folder: ModelFolder) -> None:
+        version = version_header(folder.contract)
+        self.name, self.version = folder.contract.model, version
+        self.headers = (*self.headers, (b"x-model-version", version.encode()))
+        self.max_concurrency = folder.limits.max_concurrency
 
     def not_ready(self) -> Problem | None:
         """Why no request should be sent here, as a 503 Problem."""

@@ -1,106 +1,255 @@
-"""Prometheus metrics of one model server.
+"""Prometheus metrics of one model server: what is counted, and how it is written out."""
 
-With one worker (the default) the values live in a registry of this process. With several, each
-worker would answer with its own share: there prometheus_client's multiprocess mode adds them up
-through files in a folder that the master made for this server alone.
-"""
-
-import os
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from bentos.model_server.answers import label_key
+from bentos.model_server.cells import Cells, Key
 from bentos.model_server.contract import Contract
 from bentos.model_server.session import Scored
 
-BUCKETS = (
+SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+# Names of callers beyond these are counted together: a label must not grow without bound.
+MAX_CALLERS = 200
+
+# name: (help, labels)
+COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "slipway_requests": ("Answers by route and status.", ("route", "status")),
+    "slipway_caller_requests": ("Answers to requests by the name of their key.", ("caller",)),
+    "slipway_rows": ("Rows answered.", ()),
+    "slipway_predictions": ("Predictions by class.", ("label",)),
+    "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
+    "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
+    "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
+    "slipway_cache": ("Rows looked up in the response cache, by outcome.", ("outcome",)),
+}
+GAUGES = {
+    "slipway_queue_rows": "Rows that wait for inference.",
+    "slipway_requests_in_hand": "Requests that are being worked on.",
+}
+HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+    "slipway_request_duration_seconds": (
+        "From a request's headers to its answer, in seconds.",
+        ("route",),
+        SECONDS,
+    ),
+    "slipway_batch_rows": ("Rows computed together.", (), ROWS),
+    "slipway_batch_wait_seconds": ("From the queue to a batch, in seconds.", (), WAITS),
+    "slipway_top_probability": ("Probability of the predicted class.", (), SHARES),
+}
+INFO_LABELS = ("model", "version", "variant", "run_id", "onnx_sha256", "bento")
 
 
-def _prometheus(folder: str | None) -> Any:
-    # prometheus_client picks its mode at import, by a variable that BentoML sets to one folder
-    # for all servers of a BENTOML_HOME (and empties at each start): never that one.
-    os.environ.pop(MULTIPROCESS, None)
-    if folder:
-        os.environ[MULTIPROCESS] = folder
-    import prometheus_client
-    import prometheus_client.multiprocess
+class Histogram:
+    """Cells for each bucket, not cumulated, then one for the sum."""
 
-    client: Any = prometheus_client
-    client.disable_created_metrics()
-    return client
+    __slots__ = ("_bounds", "_first", "_sum", "_values")
+
+    def __init__(self, cells: Cells, name: str, *labels: str) -> None:
+        self._bounds = HISTOGRAMS[name][2]
+        places = [*map(str, self._bounds), "+Inf", "sum"]
+        indexes = [cells.index(name, *labels, place) for place in places]
+        self._values = cells.values
+        self._first, self._sum = indexes[0], indexes[-1]
+        if self._sum - self._first != len(self._bounds) + 1:
+            raise RuntimeError(f"there is no room for the metric {name}")
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._values[self._first + bisect_left(self._bounds, value)] += 1.0
+        self._values[self._sum] += value
+
+
+class RouteMetrics:
+    """The cells of one route, looked up once."""
+
+    __slots__ = ("_cells", "_name", "_statuses", "seconds")
+
+    def __init__(self, cells: Cells, route: str) -> None:
+        self._cells, self._name = cells, route
+        self._statuses: dict[int, int] = {}
+        self.seconds = Histogram(cells, "slipway_request_duration_seconds", route)
+
+    def count(self, status: int) -> None:
+        """One answer."""
+        place = self._statuses.get(status)
+        if place is None:
+            place = self._cells.index("slipway_requests", self._name, str(status))
+            self._statuses[status] = place
+        self._cells.values[place] += 1.0
 
 
 class Metrics:
-    """folder: where the workers of one server share their values; None for a single worker."""
+    """folder: where the workers of one server share their numbers; None for a single worker."""
 
-    def __init__(self, folder: str | None) -> None:
-        self._client: Any = _prometheus(folder)
-        self._folder = folder
-        self._registry = self._client.CollectorRegistry()
-        self._requests = self._counter(
-            "requests", "Answers by route and status.", "route", "status"
-        )
-        self._rows = self._counter("rows", "Rows answered.")
-        self._predictions = self._counter("predictions", "Predictions by class.", "label")
-        self._values = self._client.Summary(
-            "slipway_prediction_value", "Predicted values of a regression.", registry=self._registry
-        )
-        self._latency = self._client.Histogram(
-            "slipway_request_duration_seconds",
-            "From a request's headers to its answer, in seconds.",
-            ("route",),
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
-        self._info = self._client.Gauge(
-            "slipway_model_info",
-            "1 for the model version that this server answers with.",
-            ("model", "version", "variant", "run_id", "onnx_sha256", "bento"),
-            registry=self._registry,
-            multiprocess_mode="max",
-        )
-        self._classification = False
-
-    def _counter(self, name: str, text: str, *labels: str) -> Any:
-        return self._client.Counter(f"slipway_{name}", text, labels, registry=self._registry)
+    def __init__(self, folder: Path | None) -> None:
+        self._cells = Cells(folder)
+        self._values = self._cells.values
+        self._routes: dict[str, RouteMetrics] = {}
+        self._callers: dict[str, int] = {}
+        self._labels: dict[Any, int] = {}
+        self._info: tuple[str, ...] | None = None
+        index = self._cells.index
+        self._rows, self._timeouts = index("slipway_rows"), index("slipway_timeouts")
+        self._dropped = index("slipway_access_log_dropped")
+        self._queue = index("gauge:slipway_queue_rows")
+        self._in_hand = index("gauge:slipway_requests_in_hand")
+        self._batches = Histogram(self._cells, "slipway_batch_rows")
+        self._waits = Histogram(self._cells, "slipway_batch_wait_seconds")
+        self._top = Histogram(self._cells, "slipway_top_probability")
+        self._value_sum = index("slipway_prediction_value", "sum")
+        self._value_count = index("slipway_prediction_value", "count")
 
     def describe(self, contract: Contract, bento: str) -> None:
         """Set the info series, and start each class at zero so that a rate can be taken."""
-        self._info.labels(
+        self._info = (
             contract.model,
             str(contract.version),
             contract.variant,
             contract.run_id or "",
             contract.onnx_sha256,
             bento,
-        ).set(1)
-        self._classification = contract.outputs.kind == "classification"
+        )
         for label in contract.outputs.labels:
-            self._predictions.labels(label_key(label))
+            self._label(label)
+
+    def _label(self, label: Any) -> int:
+        self._labels[label] = place = self._cells.index("slipway_predictions", label_key(label))
+        return place
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count one answer. route: the pattern, never the client's own path."""
-        self._requests.labels(route, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        meter = self._routes.get(route)
+        if meter is None:
+            meter = self._routes[route] = RouteMetrics(self._cells, route)
+        meter.count(status)
+        meter.seconds.observe(seconds)
+
+    def called_by(self, caller: str) -> None:
+        """Count one request of a named key."""
+        place = self._callers.get(caller)
+        if place is None:
+            name = caller if len(self._callers) < MAX_CALLERS else "other"
+            place = self._cells.index("slipway_caller_requests", name)
+            if name == caller:
+                self._callers[caller] = place
+        self._values[place] += 1.0
 
     def predicted(self, scored: Scored) -> None:
-        """Count rows and classes, or sum up values."""
-        self._rows.inc(len(scored.labels))
-        labels: Sequence[Any] = scored.labels
-        if not self._classification:
-            for value in labels:
-                self._values.observe(value)
-            return
-        for label in set(labels):
-            self._predictions.labels(label_key(label)).inc(labels.count(label))
+        """Count rows, classes and top probabilities, or sum up the values of a regression."""
+        values, labels = self._values, scored.labels
+        values[self._rows] += len(labels)
+        if self._labels:
+            for label in labels:
+                place = self._labels.get(label)
+                values[self._label(label) if place is None else place] += 1.0
+        else:
+            values[self._value_sum] += sum(labels)
+            values[self._value_count] += len(labels)
+        for row in scored.probabilities or ():
+            self._top.observe(max(row))
+
+    def batched(self, rows: int, queued: int) -> None:
+        """A batch begins; `queued` rows are left behind it."""
+        if rows:
+            self._batches.observe(rows)
+        self._values[self._queue] = queued
+
+    def waited(self, seconds: float) -> None:
+        """A request has come from the queue into a batch."""
+        self._waits.observe(seconds)
+
+    def timed_out(self) -> None:
+        """A request had no answer at its deadline."""
+        self._values[self._timeouts] += 1.0
+
+    def shed(self, limit: str) -> None:
+        """A request was refused because the server was full."""
+        self._values[self._cells.index("slipway_shed", limit)] += 1.0
+
+    def dropped(self, lines: int) -> None:
+        """Lines of the access log were lost."""
+        self._values[self._dropped] += lines
+
+    def in_hand(self, requests: int) -> None:
+        """How many requests are being worked on now."""
+        self._values[self._in_hand] = requests
+
+    def cached(self, outcome: str, rows: int) -> None:
+        """Rows were looked up in the response cache."""
+        self._values[self._cells.index("slipway_cache", outcome)] += rows
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus, and its content type."""
-        registry = self._registry
-        if self._folder:
-            registry = self._client.CollectorRegistry()
-            self._client.multiprocess.MultiProcessCollector(registry, self._folder)
-        return self._client.generate_latest(registry), self._client.CONTENT_TYPE_LATEST
+        import prometheus_client
+
+        registry: Any = prometheus_client.CollectorRegistry()
+        registry.register(_Collector(lambda: families(self._cells.totals(), self._info)))
+        text: bytes = prometheus_client.generate_latest(registry)
+        return text, prometheus_client.CONTENT_TYPE_LATEST
+
+
+class _Collector:
+    """What prometheus_client asks for its families."""
+
+    def __init__(self, collect: Callable[[], Iterator[Any]]) -> None:
+        self.collect = collect
+
+
+def families(totals: dict[Key, float], info: tuple[str, ...] | None) -> Iterator[Any]:
+    """Totals by key as prometheus_client's metric families."""
+    from prometheus_client import core
+
+    series: dict[str, list[tuple[Key, float]]] = {}
+    for key, value in sorted(totals.items()):
+        series.setdefault(key[0].removeprefix("gauge:"), []).append((key[1:], value))
+    for name, (text, labels) in COUNTERS.items():
+        counter = core.CounterMetricFamily(name, text, labels=labels)
+        for values, value in series.get(name, ()):
+            counter.add_metric(values, value)
+        yield counter
+    for name, text in GAUGES.items():
+        yield core.GaugeMetricFamily(name, text, value=sum(v for _, v in series.get(name, ())))
+    for name, (text, labels, bounds) in HISTOGRAMS.items():
+        histogram = core.HistogramMetricFamily(name, text, labels=labels)
+        for values, buckets, total in _histograms(series.get(name, ()), bounds):
+            histogram.add_metric(values, buckets, total)
+        yield histogram
+    sums = dict(series.get("slipway_prediction_value", ()))
+    if sums.get(("count",)):
+        yield core.SummaryMetricFamily(
+            "slipway_prediction_value",
+            "Predicted values of a regression.",
+            count_value=int(sums[("count",)]),
+            sum_value=sums[("sum",)],
+        )
+    if info is not None:
+        gauge = core.GaugeMetricFamily(
+            "slipway_model_info",
+            "1 for the model version that this server answers with.",
+            labels=INFO_LABELS,
+        )
+        gauge.add_metric(info, 1)
+        yield gauge
+
+
+def _histograms(
+    cells: "list[tuple[Key, float]] | tuple[()]", bounds: tuple[float, ...]
+) -> Iterator[tuple[Key, list[tuple[str, float]], float]]:
+    """Cells by labels and bucket, cumulated as Prometheus wants them."""
+    by_labels: dict[Key, dict[str, float]] = {}
+    for key, value in cells:
+        by_labels.setdefault(key[:-1], {})[key[-1]] = value
+    for labels, values in by_labels.items():
+        seen, buckets = 0.0, []
+        for bound in [*map(str, bounds), "+Inf"]:
+            seen += values.get(bound, 0.0)
+            buckets.append((bound, seen))
+        yield labels, buckets, values.get("sum", 0.0)

@@ -13,8 +13,8 @@ class PredictRoutes:
     def routes(self) -> list[Route]:
         """The routes of this file."""
         return [
-            Route("/predict", {"POST": self.one}),
-            Route("/predict/batch", {"POST": self.many}),
+            Route("/predict", {"POST": self.one}, inference=True),
+            Route("/predict/batch", {"POST": self.many}, inference=True),
         ]
 
     async def one(self, request: Request) -> Response:
@@ -23,9 +23,7 @@ class PredictRoutes:
         request.require_json()
         row = model.codec.decode_one(await request.body(model.limits.max_body_bytes))
         scored = await model.infer([row], request)
-        answer = model.answers.one(scored, request.id)
-        self._lifecycle.metrics.predicted(scored)
-        return Response(answer)
+        return Response(model.answers.one(scored, request.id))
 
     async def many(self, request: Request) -> Response:
         """Several rows in, as many predictions out, in the same order."""
@@ -33,6 +31,4 @@ class PredictRoutes:
         request.require_json()
         rows = model.codec.decode_batch(await request.body(model.limits.max_body_bytes))
         scored = await model.infer(rows, request)
-        answer = model.answers.many(scored, request.id)
-        self._lifecycle.metrics.predicted(scored)
-        return Response(answer)
+        return Response(model.answers.many(scored, request.id))

@@ -163,6 +163,30 @@ def unavailable(kind: str, detail: str, retry_after: int | None = None) -> Probl
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail, headers=headers)
 
 
+def overloaded(detail: str) -> Problem:
+    """503 at once, rather than an answer that comes too late."""
+    return unavailable("overloaded", detail, retry_after=1)
+
+
+def deadline_passed(seconds: float) -> Problem:
+    """504: the answer would come too late."""
+    return Problem(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "deadline-passed",
+        f"there was no answer within {seconds:g} s",
+        headers=(("retry-after", "1"),),
+    )
+
+
+def inference_failed() -> Problem:
+    """500: the model itself fails on these rows, also when they are computed alone."""
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "inference-failed",
+        "the model cannot compute these values; the server's log has it under this request_id",
+    )
+
+
 def internal_error() -> Problem:
     """500: what happened is in the server's log under the request id, never in the answer."""
     return Problem(

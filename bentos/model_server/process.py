@@ -45,6 +45,12 @@ def die_with_master() -> None:
         os._exit(1)
 
 
+def quiet_uvicorn() -> None:
+    """In a worker: uvicorn puts together a line for its own access log wherever the root logger
+    has a handler, also where nobody will write it; ours has the line."""
+    logging.getLogger("uvicorn.access").propagate = False
+
+
 def drain_on_sigterm(drain: Callable[[], None], seconds: float) -> None:
     """On SIGTERM call `drain`, and only `seconds` later let uvicorn stop listening.
 

@@ -4,7 +4,7 @@ BentoML's master imports this file to learn about workers, and again each worker
 load ONNX Runtime are imported in the workers alone.
 
 Variables: SLIPWAY_WORKERS and SLIPWAY_THREADS (1), SLIPWAY_MODEL_DIR (`model` beside `bentos`),
-SLIPWAY_DRAIN_SECONDS (0.5).
+SLIPWAY_DRAIN_SECONDS (0.5), SLIPWAY_ACCESS_LOG (1; 0 writes none), SLIPWAY_EXECUTION (auto).
 """
 
 import math
@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from _bentoml_sdk.service.factory import Service
 
-from bentos.model_server.process import METRICS_FOLDER, die_with_master, prepare_master
+from bentos.model_server.process import (
+    METRICS_FOLDER,
+    die_with_master,
+    prepare_master,
+    quiet_uvicorn,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from bentos.model_server.executors import Execution
     from bentos.model_server.lifecycle import Settings
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +67,18 @@ def settings(bento: str) -> "Settings":
         bento=bento,
         threads=threads(),
         drain_seconds=drain_seconds(),
-        metrics_folder=os.environ.get(METRICS_FOLDER),
+        access_log=os.environ.get("SLIPWAY_ACCESS_LOG", "1") != "0",
+        execution=execution(),
     )
+
+
+def execution() -> "Execution":
+    """Where batches are computed, from the environment."""
+    match os.environ.get("SLIPWAY_EXECUTION") or "auto":
+        case "auto" | "inline" | "thread" as known:
+            return known
+        case other:
+            raise ValueError(f"SLIPWAY_EXECUTION must be auto, inline or thread, is {other!r}")
 
 
 class ModelServerService(Service):  # type: ignore[misc]
@@ -75,8 +91,10 @@ class ModelServerService(Service):  # type: ignore[misc]
         from bentos.model_server.metrics import Metrics
 
         die_with_master()
+        quiet_uvicorn()
         mine = settings(str(self.bento.tag) if self.bento else "unpacked")
-        lifecycle = Lifecycle(mine, Metrics(mine.metrics_folder))
+        folder = os.environ.get(METRICS_FOLDER)
+        lifecycle = Lifecycle(mine, Metrics(Path(folder) if folder else None))
         return ModelServer(lifecycle, super().to_asgi(is_main=is_main))
 
 
@@ -90,7 +108,7 @@ class Inner:
 
         A setting that no worker could read stops the master here: it would start them for ever.
         """
-        threads(), drain_seconds()
+        threads(), drain_seconds(), execution()
         prepare_master(workers())
 
 

@@ -120,7 +120,7 @@ def test_an_unexpected_error_is_a_500_without_its_traceback(
 ) -> None:
     model = iris_app.lifecycle.model
     assert model is not None
-    monkeypatch.setattr(model, "_session", None)
+    monkeypatch.setattr(model, "answers", None)
     with caplog.at_level(logging.ERROR, "slipway.model_server"):
         response = iris_app.predict(**GOOD)
     problem = assert_problem(response, 500, "unexpected error")
