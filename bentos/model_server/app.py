@@ -99,7 +99,9 @@ class ModelServer:
         except ClientDisconnectedError:
             self._record(route, request, CLIENT_CLOSED_REQUEST)
             return
-        await send_response(send, request.method, response, self._headers(request))
+        if self.lifecycle.draining:
+            request.uvicorn = None  # ASGI's way knows how to close a connection
+        await send_response(send, request, response, self._headers(request))
         self._record(route, request, response.status)
 
     async def _respond(self, route: Route, request: Request) -> Response:

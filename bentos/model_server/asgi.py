@@ -5,12 +5,13 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from random import Random
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from bentos.model_server import problems
+from bentos.model_server import problems, uvicorn_request
 from bentos.model_server.problems import Problem, body_too_large, unsupported_media_type
 
 # Visible ASCII: a request id is written into logs and headers as it came.
@@ -66,8 +67,8 @@ class Request:
     caller: the name of its key."""
 
     __slots__ = (
-        "_bodies", "_cycle", "_receive", "caller", "client", "headers", "id", "method", "path",
-        "rows", "started",
+        "_bodies", "_receive", "caller", "client", "headers", "id", "method", "path", "rows",
+        "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: SlowBodies) -> None:
@@ -83,12 +84,11 @@ class Request:
         self.caller = ""
         self._receive = receive
         self._bodies = bodies
-        # uvicorn's own state of this request; a test holds that it is there.
-        self._cycle = getattr(receive, "__self__", None)
+        self.uvicorn = uvicorn_request.of(receive)
 
     def gone(self) -> bool:
-        """Whether the client has left, as far as the server that reads the socket tells."""
-        return getattr(self._cycle, "disconnected", False)
+        """Whether the client has left, as far as uvicorn tells."""
+        return self.uvicorn is not None and bool(self.uvicorn.disconnected)
 
     @property
     def trace_id(self) -> str:
@@ -122,6 +122,12 @@ class Request:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise body_too_large(limit, close=False)
+        if self.uvicorn is not None:
+            whole = uvicorn_request.whole_body(self.uvicorn)
+            if whole is not None:
+                if len(whole) > limit:
+                    raise body_too_large(limit, close=False)
+                return whole
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of asyncio runs in one
         self._bodies.waiting[task] = self.started
@@ -194,29 +200,43 @@ def problem_response(problem: Problem, request: Request) -> Response:
     return Response(body, problems.CONTENT_TYPE, int(problem.status), problem.headers)
 
 
-def encode_headers(response: Response) -> list[Header]:
-    """The headers of an answer; content-length is that of the body, also for HEAD."""
-    headers = [
-        (b"content-type", response.content_type.encode()),
-        (b"content-length", b"%d" % len(response.body)),
-    ]
-    for name, value in response.headers:
-        headers.append((name.encode(), value.encode("latin-1")))
-    return headers
-
-
 async def send_response(
-    send: Send, method: str, response: Response, headers: tuple[Header, ...]
+    send: Send, request: Request, response: Response, headers: tuple[Header, ...]
 ) -> None:
-    """Write an answer. headers: of every answer of this server."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [*encode_headers(response), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+    """Write an answer. headers: of every answer of this server.
+
+    The content-length is that of the body, also for HEAD.
+    """
+    cycle = request.uvicorn
+    if cycle is not None and response.status == HTTPStatus.OK and not response.headers:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
+            response.content_type.encode(),
+            len(response.body),
+            b"".join([b"%b: %b\r\n" % header for header in headers]),
+        )
+        body = b"" if request.method == "HEAD" else response.body
+        if uvicorn_request.write(cycle, head, body):
+            return
+    await _send_by_asgi(send, request, response, headers)
+
+
+async def _send_by_asgi(
+    send: Send, request: Request, response: Response, headers: tuple[Header, ...]
+) -> None:
+    own = [(name.encode(), value.encode("latin-1")) for name, value in response.headers]
+    start: Message = {
+        "type": "http.response.start",
+        "status": response.status,
+        "headers": [
+            (b"content-type", response.content_type.encode()),
+            (b"content-length", b"%d" % len(response.body)),
+            *headers,
+            *own,
+        ],
+    }
+    await send(start)
+    body = b"" if request.method == "HEAD" else response.body
+    await send({"type": "http.response.body", "body": body})
 
 
 def with_headers(send: Send, headers: tuple[Header, ...], seen: Callable[[int], None]) -> Send:

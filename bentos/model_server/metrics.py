@@ -96,6 +96,7 @@ class Metrics:
         self._callers: dict[str, int] = {}
         self._labels: dict[Any, int] = {}
         self._info: tuple[str, ...] | None = None
+        self._regression = False
         index = self._cells.index
         self._rows, self._timeouts = index("slipway_rows"), index("slipway_timeouts")
         self._dropped = index("slipway_access_log_dropped")
@@ -117,6 +118,7 @@ class Metrics:
             contract.onnx_sha256,
             bento,
         )
+        self._regression = contract.outputs.kind == "regression"
         for label in contract.outputs.labels:
             self._label(label)
 
@@ -146,13 +148,13 @@ class Metrics:
         """Count rows, classes and top probabilities, or sum up the values of a regression."""
         values, labels = self._values, scored.labels
         values[self._rows] += len(labels)
-        if self._labels:
+        if self._regression:
+            values[self._value_sum] += sum(labels)
+            values[self._value_count] += len(labels)
+        else:
             for label in labels:
                 place = self._labels.get(label)
                 values[self._label(label) if place is None else place] += 1.0
-        else:
-            values[self._value_sum] += sum(labels)
-            values[self._value_count] += len(labels)
         for row in scored.probabilities or ():
             self._top.observe(max(row))
 

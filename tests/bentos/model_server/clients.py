@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
+import uvicorn
 
 from bentos.model_server.app import ModelServer
 from bentos.model_server.bundle import Limits
@@ -76,6 +78,27 @@ def serving(parts: Parts, folder: Path, limits: Limits | None = None) -> Iterato
     with TestClient(ModelServer(lifecycle)) as client:
         wait_until_decided(lifecycle)
         yield App(client, lifecycle, parts)
+
+
+@contextmanager
+def served(
+    parts: Parts, folder: Path, limits: Limits | None = None
+) -> Iterator[tuple[int, Lifecycle]]:
+    """The application under uvicorn, as BentoML runs it, on a free port."""
+    lifecycle = Lifecycle(Settings(parts.write(folder, limits)), Metrics(None))
+    config = uvicorn.Config(ModelServer(lifecycle), log_config=None, server_header=False)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until_decided(lifecycle)
+            yield listener.getsockname()[1], lifecycle
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @dataclass(frozen=True)

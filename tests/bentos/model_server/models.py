@@ -123,6 +123,24 @@ def iris(dtype: str = "float32", version: int = 3, variant: str = "fp32") -> Par
     )
 
 
+def iris_tree() -> Parts:
+    """A decision tree: each row is computed by itself, so no result depends on the batch."""
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.tree import DecisionTreeClassifier
+
+    x, y, rows = _iris_rows()
+    model = DecisionTreeClassifier(max_depth=4, random_state=0).fit(x, np.array(SPECIES)[y])
+    return _parts(
+        _convert(model, FloatTensorType([None, 4])),
+        rows,
+        model="iris-tree",
+        version=1,
+        inputs=tuple(Input(name, "float32") for name in IRIS),
+        graph_inputs=(GraphInput("input", "float32", IRIS),),
+        outputs=Outputs("classification", "label", "probabilities", SPECIES),
+    )
+
+
 def petal_width() -> Parts:
     """A linear regression of one measurement, in micrometres, on the other three, in float32."""
     from skl2onnx.common.data_types import FloatTensorType

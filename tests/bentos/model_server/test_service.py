@@ -1,6 +1,7 @@
 """A built Bento, served by its tag with nothing else: no variable, no checkout."""
 
 import concurrent.futures
+import json
 import shutil
 import signal
 import socket
@@ -143,6 +144,25 @@ def test_sigterm_turns_ready_off_finishes_requests_and_exits_with_zero(
             assert slow.recv(65536).startswith(b"HTTP/1.1 200")
         assert server.master.wait(10) == 0
         assert port_is_free(port)
+
+
+def test_each_answer_is_one_json_line_with_request_version_and_trace(
+    iris: Parts, server: Server
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"x-request-id": "order-17", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    body = {"instances": [iris.contract.example] * 3}
+    assert server.client.post("/predict/batch", json=body, headers=headers).status_code == 200
+    deadline = time.monotonic() + 10
+    while "order-17" not in server.log.read_text():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+    line = next(line for line in server.log.read_text().splitlines() if "order-17" in line)
+    said = json.loads(line)
+    assert said["logger"] == "slipway.access"
+    assert (said["path"], said["status"], said["rows"]) == ("/predict/batch", 200, 3)
+    assert (said["model"], said["version"], said["trace_id"]) == ("iris", "3", trace)
+    assert 0 < said["duration_ms"] < 10_000
 
 
 def test_two_workers_add_up_their_metrics_and_die_with_their_master(
