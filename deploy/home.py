@@ -57,6 +57,16 @@ class Home:
         return self.root / "versions"
 
     @property
+    def keys(self) -> Path:
+        """The API keys' hashes; there once a key was added."""
+        return self.root / "keys.json"
+
+    @property
+    def platform_key(self) -> Path:
+        """The platform's own API key, in clear, for its owner alone."""
+        return self.run / "platform.key"
+
+    @property
     def ledger_url(self) -> str:
         """The ledger's SQLAlchemy URL."""
         return f"sqlite:///{self.root / 'ledger.db'}"
@@ -99,11 +109,14 @@ def find_home(checkout: Path, variables: Mapping[str, str] = os.environ) -> Home
     return Home(Path(variables.get("SLIPWAY_HOME") or checkout / ".slipway").resolve())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by rename: a reader sees the old bytes or the new ones, never a part."""
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace a file by rename: a reader sees the old bytes or the new ones, never a part.
+
+    mode: its permissions, less the umask; those of the old file do not count.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

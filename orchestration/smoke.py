@@ -24,7 +24,8 @@ class SmokeTestError(RuntimeError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and as whom: the model's URL at the gateway, with the headers that pin a version."""
+    """Where and as whom: the model's URL at the gateway, with the headers that pin a version and
+    those that carry an API key."""
 
     url: str
     headers: Mapping[str, str]

@@ -112,6 +112,9 @@ class ModelServer:
                     raise problems.not_found(request.path)
                 raise problems.method_not_allowed(request.method, route.path, route.allowed)
             if route.inference:
+                request.caller = self.lifecycle.keys.require(
+                    request.headers, request.client, "predict"
+                )
                 self._admit()
                 try:
                     return await handler(request)
@@ -123,7 +126,8 @@ class ModelServer:
         except (ClientDisconnectedError, asyncio.CancelledError):
             raise
         except Exception:
-            logger.exception("Request %s to %s failed", request.id, request.path)
+            caller = request.caller or "a client without a key"
+            logger.exception("Request %s of %s to %s failed", request.id, caller, request.path)
             return problem_response(problems.internal_error(), request)
 
     def _admit(self) -> None:
@@ -144,7 +148,7 @@ class ModelServer:
         seconds = time.monotonic() - request.started
         lifecycle.metrics.answered(route.path, status, seconds)
         if request.caller:
-            lifecycle.metrics.called_by(request.caller)
+            lifecycle.metrics.called_by(request.caller, status)
         if self._log is not None:
             line = Line(
                 self._clock.now(),
@@ -158,7 +162,7 @@ class ModelServer:
                 request.rows,
                 request.caller,
                 request.trace_id,
-                request.client,
+                request.client or "",
             )
             self._log.add(line)
 

@@ -63,8 +63,11 @@ class SlowBodies:
 
 
 class Request:
-    """One HTTP request. started: `time.monotonic()` when it came in; rows: of its inference;
-    caller: the name of its key."""
+    """One HTTP request.
+
+    started: `time.monotonic()` when it came in; client: its IP address; caller: the name of its
+    API key, once that is known; rows: of its inference; uvicorn: see uvicorn_request.
+    """
 
     __slots__ = (
         "_bodies", "_receive", "caller", "client", "headers", "id", "method", "path", "rows",
@@ -79,7 +82,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.id = request_id_of(self.headers)
         client = scope.get("client")
-        self.client: str = client[0] if client else ""
+        self.client: str | None = client[0] if client else None
         self.rows = 0
         self.caller = ""
         self._receive = receive

@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bentos.model_server.session import Feeds, ModelSession, Predictions, Row
+from bentos.model_server.settings import Execution
 
-Execution = Literal["auto", "inline", "thread"]
 Done = Callable[[Predictions | None, Exception | None], None]
 
 # A batch of this many rows decides, by the time it takes.

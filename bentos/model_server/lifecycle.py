@@ -10,7 +10,6 @@ import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bentos.model_server import process
 from bentos.model_server.answers import Answers, version_header
@@ -21,7 +20,6 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.codec import Codec
 from bentos.model_server.contract import ContractError
 from bentos.model_server.executors import (
-    Execution,
     Executor,
     Inline,
     OneThread,
@@ -29,28 +27,14 @@ from bentos.model_server.executors import (
     seconds_of_a_batch,
 )
 from bentos.model_server.golden import reproduce
+from bentos.model_server.keys import Keys
 from bentos.model_server.metrics import Metrics
 from bentos.model_server.problems import Problem, unavailable
 from bentos.model_server.session import ModelLoadError, ModelSession, Row, Scored
+from bentos.model_server.settings import Execution, Settings
 
 logger = logging.getLogger("slipway.model_server")
 REFUSALS = (BundleError, CertificateError, ContractError, ModelLoadError)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says. bento: the tag being served, or `unpacked`.
-
-    threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
-    listening; execution: where batches are computed, see executors.
-    """
-
-    model_folder: Path
-    bento: str = "unpacked"
-    threads: int = 1
-    drain_seconds: float = 0.5
-    access_log: bool = False
-    execution: Execution = "auto"
 
 
 @dataclass(frozen=True)
@@ -105,6 +89,7 @@ class Lifecycle:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.keys = Keys(settings.keys)
         self.model: LoadedModel | None = None
         # Of every answer: X-Model-Version once it is known, Connection while draining.
         self.headers: tuple[Header, ...] = ()
@@ -113,16 +98,19 @@ class Lifecycle:
         self.refusal: str | None = None
         self.draining = False
         self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to load and return at once, so that /health answers meanwhile."""
         process.drain_on_sigterm(self.drain, self.settings.drain_seconds)
         self._loading = asyncio.create_task(self._load())
+        self._watching = asyncio.create_task(self.keys.watch())
 
     async def stop(self) -> None:
         """At shutdown, when no request is left."""
-        if self._loading is not None:
-            self._loading.cancel()
+        for task in (self._loading, self._watching):
+            if task is not None:
+                task.cancel()
         if self.model is not None:
             self.model.close()
 

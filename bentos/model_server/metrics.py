@@ -22,7 +22,7 @@ MAX_CALLERS = 200
 # name: (help, labels)
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slipway_requests": ("Answers by route and status.", ("route", "status")),
-    "slipway_caller_requests": ("Answers to requests by the name of their key.", ("caller",)),
+    "slipway_caller_requests": ("Answers to callers with an API key.", ("caller", "status")),
     "slipway_rows": ("Rows answered.", ()),
     "slipway_predictions": ("Predictions by class.", ("label",)),
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
@@ -93,7 +93,7 @@ class Metrics:
         self._cells = Cells(folder)
         self._values = self._cells.values
         self._routes: dict[str, RouteMetrics] = {}
-        self._callers: dict[str, int] = {}
+        self._callers: dict[str, dict[int, int]] = {}
         self._labels: dict[Any, int] = {}
         self._info: tuple[str, ...] | None = None
         self._regression = False
@@ -134,14 +134,17 @@ class Metrics:
         meter.count(status)
         meter.seconds.observe(seconds)
 
-    def called_by(self, caller: str) -> None:
-        """Count one request of a named key."""
-        place = self._callers.get(caller)
+    def called_by(self, caller: str, status: int) -> None:
+        """Count one answer to a caller with a key."""
+        if caller not in self._callers:
+            if len(self._callers) >= MAX_CALLERS:
+                caller = "other"
+            self._callers.setdefault(caller, {})
+        statuses = self._callers[caller]
+        place = statuses.get(status)
         if place is None:
-            name = caller if len(self._callers) < MAX_CALLERS else "other"
-            place = self._cells.index("slipway_caller_requests", name)
-            if name == caller:
-                self._callers[caller] = place
+            place = self._cells.index("slipway_caller_requests", caller, str(status))
+            statuses[status] = place
         self._values[place] += 1.0
 
     def predicted(self, scored: Scored) -> None:

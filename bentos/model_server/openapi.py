@@ -16,13 +16,20 @@ TYPES = {"bool": "boolean", "string": "string", "int32": "integer", "int64": "in
 FORMATS = {"float32": "float", "float64": "double", "int32": "int32", "int64": "int64"}
 PROBLEMS = {
     "400": "Not JSON.",
+    "401": "No valid API key.",
+    "403": "The API key lacks the scope `predict`.",
     "408": "The body did not arrive in time.",
     "413": "The body, or the number of rows, is over this server's limit.",
     "415": "Not declared as JSON.",
     "422": "The contract refuses the input: `errors` names field and row, what was expected and "
     "what came.",
     "500": "Unexpected; the server's log has it under `request_id`.",
-    "503": "The model is being loaded, was refused, or the server is shutting down.",
+    "503": "The model is being loaded or was refused, the server is shutting down, or the API keys "
+    "cannot be read.",
+}
+SECURITY = {
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
 }
 
 
@@ -142,6 +149,8 @@ def _post(name: str, summary: str, request: str, answer: str, example: Schema) -
         "post": {
             "operationId": name,
             "summary": summary,
+            # Either header; none while no key is configured.
+            "security": [*({name: []} for name in SECURITY), {}],
             "requestBody": {"required": True, "content": _content(request, example=example)},
             "responses": {
                 "200": {"description": "The prediction.", "content": _content(answer)},
@@ -200,5 +209,5 @@ def openapi(contract: Contract, max_rows: int) -> Schema:
         },
         "servers": [{"url": "./"}],
         "paths": _paths(contract),
-        "components": {"schemas": _schemas(contract, max_rows)},
+        "components": {"schemas": _schemas(contract, max_rows), "securitySchemes": SECURITY},
     }

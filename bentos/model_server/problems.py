@@ -74,6 +74,21 @@ def malformed(detail: str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", detail, title="Malformed JSON")
 
 
+def unauthorized(detail: str) -> Problem:
+    """401 with `WWW-Authenticate`."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        detail,
+        headers=(("www-authenticate", "Bearer"),),
+    )
+
+
+def forbidden(detail: str) -> Problem:
+    """403: a valid key without the scope."""
+    return Problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+
+
 def not_found(path: str) -> Problem:
     """404, naming where the routes are listed."""
     return Problem(

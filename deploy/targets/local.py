@@ -25,13 +25,16 @@ from serving_config.schema import Configuration, Environment
 _POLL_SECONDS = 0.05
 
 
-def server_process(name: str, port: int, tag: str, environment: Environment) -> ProcessSpec:
+def server_process(
+    name: str, port: int, tag: str, environment: Environment, home: Home
+) -> ProcessSpec:
     """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`."""
     scripts = Path(sys.executable).parent
     command = [str(scripts / "bentoml"), "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
     variables = {
         "SLIPWAY_WORKERS": str(environment.workers),
         "SLIPWAY_THREADS": str(environment.threads),
+        "SLIPWAY_KEYS": str(home.keys),
     }
     grace = environment.drain_timeout_seconds
     return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
@@ -82,7 +85,7 @@ class LocalTarget:
         name = cluster_name(environment, release.model, release.live())
         if name not in self.servers():
             settings = self.configuration.environments[environment]
-            process = server_process(name, free_port(), release.tag, settings)
+            process = server_process(name, free_port(), release.tag, settings, self.home)
             self._supervisor.add(process, self.working_directory)
         return name
 

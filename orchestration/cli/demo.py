@@ -9,6 +9,7 @@ import httpx
 from rich.live import Live as LiveView
 from rich.table import Table
 
+from deploy.keys import platform_headers
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import local_platform
 from orchestration.cli.follow import render, require_success
@@ -111,7 +112,8 @@ def _ask(platform: LocalPlatform, model: str, features: dict[str, Any]) -> None:
     """Send one prediction through the gateway and show both sides."""
     url = f"{gateway_url(platform)}/models/{model}/predict"
     body = {"features": features}
-    response = httpx.post(url, json=body, headers={"X-Environment": "production"}, timeout=10)
+    headers = {"X-Environment": "production"} | platform_headers(platform.home)
+    response = httpx.post(url, json=body, headers=headers, timeout=10)
     if response.status_code != httpx.codes.OK:
         raise DemoError(f"POST {url} answers {response.status_code}: {response.text[:300]}")
     version = response.headers.get("X-Model-Version")

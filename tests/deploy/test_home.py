@@ -74,6 +74,16 @@ def test_a_written_file_replaces_the_old_one(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_file_has_the_permissions_that_were_asked_for_whatever_the_old_one_had(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.touch(0o644)
+    for data in (b"first", b"second"):
+        write_atomically(path, data, mode=0o600)
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_reader_that_has_the_old_file_open_keeps_the_old_bytes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")

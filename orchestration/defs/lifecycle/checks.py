@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import msgspec
 
+from deploy.keys import platform_headers
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
@@ -108,7 +109,8 @@ def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefi
                     f"{', '.join(live) or 'nothing'} took its place meanwhile"
                 )
             pin = {"X-Environment": environment, "X-Model-Version": release.live().label}
-            endpoint = Endpoint(f"{serving.gateway_url}/models/{model.name}", pin)
+            headers = pin | platform_headers(serving.paths)
+            endpoint = Endpoint(f"{serving.gateway_url}/models/{model.name}", headers)
             http = smoke_test(endpoint, contract, release.certificate, release.bundle.digest)
             if environment == "staging":
                 folder = serving.folder(model.name, number)

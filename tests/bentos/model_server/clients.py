@@ -20,8 +20,9 @@ import uvicorn
 
 from bentos.model_server.app import ModelServer
 from bentos.model_server.bundle import Limits
-from bentos.model_server.lifecycle import Lifecycle, Settings
+from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.metrics import Metrics
+from bentos.model_server.settings import Settings
 from tests.bentos.model_server.models import Parts
 
 with warnings.catch_warnings():
@@ -31,6 +32,7 @@ with warnings.catch_warnings():
 
 JSON = {"content-type": "application/json"}
 PROBLEM = "application/problem+json"
+LOOPBACK = ("127.0.0.1", 50000)
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 
 
@@ -72,10 +74,13 @@ class App:
 
 
 @contextmanager
-def serving(parts: Parts, folder: Path, limits: Limits | None = None) -> Iterator[App]:
+def serving(
+    parts: Parts, folder: Path, limits: Limits | None = None, keys: Path | None = None
+) -> Iterator[App]:
     """The application in this process, ready."""
-    lifecycle = Lifecycle(Settings(parts.write(folder, limits), "test:1"), Metrics(None))
-    with TestClient(ModelServer(lifecycle)) as client:
+    settings = Settings(parts.write(folder, limits), "test:1", keys=keys)
+    lifecycle = Lifecycle(settings, Metrics(None))
+    with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)
         yield App(client, lifecycle, parts)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bentos.model_server.clients import GOOD, JSON, App, assert_problem
+from tests.bentos.model_server.clients import GOOD, JSON, LOOPBACK, App, assert_problem
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,7 @@ def _stream(app: App, chunks: Iterator[bytes]) -> tuple[int, bool]:
         "type": "http",
         "method": "POST",
         "path": "/predict",
+        "client": LOOPBACK,
         "headers": [(b"content-type", b"application/json")],
     }
     portal = app.client.portal

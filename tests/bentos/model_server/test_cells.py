@@ -102,7 +102,7 @@ def test_a_histogram_counts_each_value_in_every_bucket_that_holds_it(values: lis
 def test_callers_beyond_the_bound_share_one_label() -> None:
     metrics = Metrics(None)
     for i in range(300):
-        metrics.called_by(f"key-{i}")
+        metrics.called_by(f"key-{i}", 200)
     found = {k[1][0][1]: v for k, v in samples(metrics).items() if "caller" in k[0]}
     assert len(found) == 201
     assert found["other"] == 100

@@ -9,9 +9,10 @@ import pytest
 from bentos.model_server.app import ModelServer
 from bentos.model_server.bundle import Limits
 from bentos.model_server.certificate import Answer, Certificate
-from bentos.model_server.lifecycle import Lifecycle, Settings
+from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.metrics import Metrics
-from tests.bentos.model_server.clients import JSON, TestClient, wait_until_decided
+from bentos.model_server.settings import Settings
+from tests.bentos.model_server.clients import JSON, LOOPBACK, TestClient, wait_until_decided
 from tests.bentos.model_server.models import Parts
 
 replace = msgspec.structs.replace
@@ -20,7 +21,7 @@ replace = msgspec.structs.replace
 @contextmanager
 def started(folder: Path) -> Iterator[tuple[TestClient, Lifecycle]]:
     lifecycle = Lifecycle(Settings(folder), Metrics(None))
-    with TestClient(ModelServer(lifecycle)) as client:
+    with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)
         yield client, lifecycle
 

@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from bentos.model_server.bundle import BundleError, bento_digest, read_bundle
+from deploy.home import Home
+from deploy.keys import KeyStore
 from orchestration.build_bento import BuiltBento, build_bento
 from serving_config.schema import Serving
 from tests.bentos.model_server.clients import (
@@ -191,6 +193,24 @@ def test_two_workers_add_up_their_metrics_and_die_with_their_master(
         assert port_is_free(address.port or 0)
 
 
+def test_keys_that_are_added_while_it_serves_are_asked_for(
+    iris: Parts, bento: BuiltBento, home: Path
+) -> None:
+    store = KeyStore(Home(home / "slipway"))
+    with bentoml_serve(bento.tag, home, SLIPWAY_KEYS=str(store.home.keys)) as server:
+        wait_for(server, "/ready", 200)
+        example = {"features": iris.contract.example}
+        assert server.client.post("/predict", json=example).status_code == 200
+        key = store.add("ann", ["predict"])
+        deadline = time.monotonic() + 5
+        while server.client.post("/predict", json=example).status_code != 401:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        answered = server.client.post("/predict", json=example, headers={"x-api-key": key})
+        assert answered.status_code == 200
+        assert key not in server.log.read_text()
+
+
 def test_an_exchanged_model_in_a_bento_is_never_ready(
     iris: Parts, bento: BuiltBento, home: Path, tmp_path: Path
 ) -> None:
@@ -229,4 +249,14 @@ def test_a_setting_that_no_worker_could_read_stops_the_master(
 
     monkeypatch.setenv("SLIPWAY_THREADS", value)
     with pytest.raises(ValueError, match=f"SLIPWAY_THREADS must be a number .* is '{value}'"):
+        Inner.prepare()
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
+def test_a_relative_path_to_the_keys_stops_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bentos.model_server.service import Inner
+
+    monkeypatch.setenv("SLIPWAY_KEYS", "keys.json")
+    with pytest.raises(ValueError, match=r"SLIPWAY_KEYS must be an absolute path, is 'keys\.json'"):
         Inner.prepare()

@@ -23,6 +23,7 @@ from deploy.targets.local import LocalTarget, routing, server_ports, server_proc
 from serving_config.schema import Configuration, Environment, Model, Platform
 from tests.deploy.releases import change, live, release
 
+HOME = Home(Path("/home"))
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
 
 
@@ -39,13 +40,17 @@ def configuration(seconds: float = 60) -> Configuration:
 
 def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_place() -> None:
     environment = Environment(name="staging", workers=2, threads=3, drain_timeout_seconds=7)
-    process = server_process("iris-3-staging-abcdef01", 1234, "iris:3-fp32-ab", environment)
+    process = server_process("iris-3-staging-abcdef01", 1234, "iris:3-fp32-ab", environment, HOME)
     bentoml = str(Path(sys.executable).parent / "bentoml")
     assert process.command == [
         *(bentoml, "serve", "iris:3-fp32-ab", "--host", "127.0.0.1", "--port", "1234")
     ]
     assert Path(bentoml).is_file()
-    assert process.environment == {"SLIPWAY_WORKERS": "2", "SLIPWAY_THREADS": "3"}
+    assert process.environment == {
+        "SLIPWAY_WORKERS": "2",
+        "SLIPWAY_THREADS": "3",
+        "SLIPWAY_KEYS": "/home/keys.json",
+    }
     assert process.grace_seconds == 7
     assert process.log == "iris-3-staging-abcdef01"
 
@@ -56,7 +61,9 @@ def test_the_watchers_names_say_which_servers_listen_where(
     servers: dict[str, int], others: list[str]
 ) -> None:
     environment = Environment(name="staging")
-    watchers = [server_process(name, port, "t", environment).name for name, port in servers.items()]
+    watchers = [
+        server_process(name, port, "t", environment, HOME).name for name, port in servers.items()
+    ]
     assert server_ports([*others, *watchers]) == servers
 
 

@@ -178,7 +178,17 @@ def test_help_lists_the_commands(
 ) -> None:
     assert here([argument], monkeypatch) in (0, None)
     shown = capsys.readouterr().out
-    for command in ("up", "down", "status", "train", "verify", "release", "promote", "demo"):
+    for command in (
+        "up",
+        "down",
+        "status",
+        "train",
+        "verify",
+        "release",
+        "promote",
+        "keys",
+        "demo",
+    ):
         assert f"  {command} " in shown
 
 
