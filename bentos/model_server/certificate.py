@@ -135,7 +135,7 @@ class HttpParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def passed(self) -> bool:
-        """All golden rows came back bit for bit and every bad input was refused."""
+        """All golden rows came back within the tolerance and every bad input was refused."""
         return (
             self.single > 0
             and self.batch > 0

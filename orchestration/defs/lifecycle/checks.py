@@ -91,7 +91,7 @@ def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefi
     @dg.asset_check(
         asset=names.asset(f"{environment}_deployment"),
         name=name,
-        description=f"Golden requests to {environment} through the gateway, bit for bit.",
+        description=f"Golden requests to {environment} through the gateway, within the tolerance.",
         blocking=True,
         partitions_def=names.partitions,
     )
