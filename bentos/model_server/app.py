@@ -30,6 +30,7 @@ from bentos.model_server.asgi import (
 from bentos.model_server.docs import DocsRoutes
 from bentos.model_server.info import InfoRoutes
 from bentos.model_server.lifecycle import Lifecycle
+from bentos.model_server.open_inference import OpenInferenceRoutes
 from bentos.model_server.predict import PredictRoutes
 from bentos.model_server.problems import Problem
 
@@ -48,7 +49,13 @@ class ModelServer:
     def __init__(self, lifecycle: Lifecycle, behind: Starlette | None = None) -> None:
         self.lifecycle = lifecycle
         self._behind = behind
-        parts = (PredictRoutes(lifecycle), InfoRoutes(lifecycle), DocsRoutes(lifecycle))
+        self._open_inference = OpenInferenceRoutes(lifecycle)
+        parts = (
+            PredictRoutes(lifecycle),
+            InfoRoutes(lifecycle),
+            DocsRoutes(lifecycle),
+            self._open_inference,
+        )
         self._routes = {route.path: route for part in parts for route in part.routes()}
         self._lifespan = Router(lifespan=self._run)
         self._bodies = SlowBodies()
@@ -93,7 +100,7 @@ class ModelServer:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, self._bodies)
-        route = self._routes.get(request.path, UNKNOWN)
+        route = self._routes.get(request.path) or self._route(request.path)
         try:
             response = await self._respond(route, request)
         except ClientDisconnectedError:
@@ -103,6 +110,10 @@ class ModelServer:
             request.uvicorn = None  # ASGI's way knows how to close a connection
         await send_response(send, request, response, self._headers(request))
         self._record(route, request, response.status)
+
+    def _route(self, path: str) -> Route:
+        found = self._open_inference.route(path) if path.startswith("/v2/") else None
+        return found or UNKNOWN
 
     async def _respond(self, route: Route, request: Request) -> Response:
         try:

@@ -1,36 +1,17 @@
 """The OpenAPI document of exactly this model: its fields, its labels, an example that works."""
 
-from typing import Any
-
 import msgspec
 
 from bentos.model_server.answers import label_key
 from bentos.model_server.contract import FLOATS, Contract, Input
 from bentos.model_server.fields import Field, compile_fields
 from bentos.model_server.info import ModelInfo
-from bentos.model_server.problems import CONTENT_TYPE, Document
-
-Schema = dict[str, Any]
+from bentos.model_server.openapi_parts import SECURITY, Schema, content_of, get, post
+from bentos.model_server.openapi_v2 import v2_paths, v2_schemas
+from bentos.model_server.problems import Document
 
 TYPES = {"bool": "boolean", "string": "string", "int32": "integer", "int64": "integer"}
 FORMATS = {"float32": "float", "float64": "double", "int32": "int32", "int64": "int64"}
-PROBLEMS = {
-    "400": "Not JSON.",
-    "401": "No valid API key.",
-    "403": "The API key lacks the scope `predict`.",
-    "408": "The body did not arrive in time.",
-    "413": "The body, or the number of rows, is over this server's limit.",
-    "415": "Not declared as JSON.",
-    "422": "The contract refuses the input: `errors` names field and row, what was expected and "
-    "what came.",
-    "500": "Unexpected; the server's log has it under `request_id`.",
-    "503": "The model is being loaded or was refused, the server is shutting down, or the API keys "
-    "cannot be read.",
-}
-SECURITY = {
-    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "Bearer": {"type": "http", "scheme": "bearer"},
-}
 
 
 def field_schema(field: Field, stated: Input) -> Schema:
@@ -120,49 +101,23 @@ def _schemas(contract: Contract, max_rows: int) -> dict[str, Schema]:
     wrapped = _wrapper("features", {"$ref": reference.format(name="Features")})
     unwrapped = all(field.name != "features" for field in contract.inputs)
     bare = {"$ref": reference.format(name="Features")}
-    return shared | {
-        "Features": _features(contract),
-        "Values": _values(contract),
-        "PredictRequest": {"anyOf": [wrapped, bare]} if unwrapped else wrapped,
-        "BatchRequest": _wrapper("instances", rows),
-        "PredictAnswer": _answer(contract, many=False),
-        "BatchAnswer": _answer(contract, many=True),
-        "Model": {
-            "type": "object",
-            "properties": {n: {"type": "string"} for n in ("name", "version", "variant")},
-            "required": ["name", "version", "variant"],
-        },
-    }
-
-
-def _content(schema: str, media: str = "application/json", **more: Any) -> Schema:
-    return {media: {"schema": {"$ref": f"#/components/schemas/{schema}"}, **more}}
-
-
-def _problems(*statuses: str) -> Schema:
-    content = _content("Document", CONTENT_TYPE)
-    return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
-
-
-def _post(name: str, summary: str, request: str, answer: str, example: Schema) -> Schema:
-    return {
-        "post": {
-            "operationId": name,
-            "summary": summary,
-            # Either header; none while no key is configured.
-            "security": [*({name: []} for name in SECURITY), {}],
-            "requestBody": {"required": True, "content": _content(request, example=example)},
-            "responses": {
-                "200": {"description": "The prediction.", "content": _content(answer)},
-                **_problems(*PROBLEMS),
+    return (
+        shared
+        | v2_schemas()
+        | {
+            "Features": _features(contract),
+            "Values": _values(contract),
+            "PredictRequest": {"anyOf": [wrapped, bare]} if unwrapped else wrapped,
+            "BatchRequest": _wrapper("instances", rows),
+            "PredictAnswer": _answer(contract, many=False),
+            "BatchAnswer": _answer(contract, many=True),
+            "Model": {
+                "type": "object",
+                "properties": {n: {"type": "string"} for n in ("name", "version", "variant")},
+                "required": ["name", "version", "variant"],
             },
         }
-    }
-
-
-def _get(name: str, summary: str, content: Schema, *problems: str) -> Schema:
-    responses = {"200": {"description": summary, "content": content}, **_problems(*problems)}
-    return {"get": {"operationId": name, "summary": summary, "responses": responses}}
+    )
 
 
 def _paths(contract: Contract) -> Schema:
@@ -171,29 +126,29 @@ def _paths(contract: Contract) -> Schema:
     anything: Schema = {"application/json": {"schema": {"type": "object"}}}
     text: Schema = {"text/plain": {"schema": {"type": "string"}}}
     return {
-        "/predict": _post(
+        "/predict": post(
             "predict",
             "One row. The inputs may also stand at the top, without `features`.",
             "PredictRequest",
             "PredictAnswer",
             {"features": example},
         ),
-        "/predict/batch": _post(
+        "/predict/batch": post(
             "predict_batch",
             "Several rows: all as objects, or all as arrays in the contract's order.",
             "BatchRequest",
             "BatchAnswer",
             batch,
         ),
-        "/model/info": _get(
+        "/model/info": get(
             "model_info",
             "The contract, the certificate's summary, the lineage.",
-            _content("ModelInfo"),
+            content_of("ModelInfo"),
             "503",
         ),
-        "/health": _get("health", "Whether the process is alive.", anything),
-        "/ready": _get("ready", "Whether requests should be sent here.", anything, "503"),
-        "/metrics": _get("metrics", "Prometheus metrics.", text),
+        "/health": get("health", "Whether the process is alive.", anything),
+        "/ready": get("ready", "Whether requests should be sent here.", anything, "503"),
+        "/metrics": get("metrics", "Prometheus metrics.", text),
     }
 
 
@@ -208,6 +163,6 @@ def openapi(contract: Contract, max_rows: int) -> Schema:
             "Errors are RFC 9457 problem documents.",
         },
         "servers": [{"url": "./"}],
-        "paths": _paths(contract),
+        "paths": _paths(contract) | v2_paths(contract),
         "components": {"schemas": _schemas(contract, max_rows), "securitySchemes": SECURITY},
     }

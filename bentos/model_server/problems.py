@@ -17,7 +17,10 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Document(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an answer that is an error."""
+    """The body of an answer that is an error.
+
+    error: the detail again, where clients of the Open Inference Protocol look for it.
+    """
 
     type: str
     title: str
@@ -26,6 +29,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     instance: str | None = None
     errors: tuple[FieldError, ...] = ()
+    error: str | None = None
 
 
 class Problem(Exception):  # noqa: N818 - the term of RFC 9457
@@ -59,6 +63,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
             request_id=request_id,
             instance=clean(instance, 200),
             errors=self.errors,
+            error=self.detail if instance.startswith("/v2") else None,
         )
         return msgspec.json.encode(document)
 
@@ -98,6 +103,15 @@ def not_found(path: str) -> Problem:
     )
 
 
+def unknown_model(asked: str, model: str, version: str) -> Problem:
+    """404, naming what is served here."""
+    return Problem(
+        HTTPStatus.NOT_FOUND,
+        "unknown-model",
+        f"there is no {asked}; this server has {model}, version {version}",
+    )
+
+
 def method_not_allowed(method: str, path: str, allowed: str) -> Problem:
     """405 with `Allow`."""
     return Problem(
@@ -129,12 +143,12 @@ def body_too_large(limit: int, *, close: bool) -> Problem:
     )
 
 
-def too_many_rows(rows: int, limit: int) -> Problem:
+def too_many_rows(rows: int, limit: int, where: str = "instances") -> Problem:
     """413: a limit of this server, not of the contract."""
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-many-rows",
-        f"instances has {rows} rows; this server takes at most {limit} in one request",
+        f"{where} has {rows} rows; this server takes at most {limit} in one request",
         title="Content Too Large",
     )
 

@@ -178,3 +178,50 @@ def spam() -> Parts:
         graph_inputs=(GraphInput("input", "string", ("email_content",), "vector"),),
         outputs=Outputs("classification", "label", "probabilities", (0, 1)),
     )
+
+
+def mixed() -> Parts:
+    """The sum of inputs of every dtype, in float32; the text counts nothing."""
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, *shape: int | None) -> Any:
+        return helper.make_tensor_value_info(name, kind, [None, *shape])
+
+    nodes = [
+        helper.make_node("ReduceSum", ["numbers", "axes"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["visits"], ["counted"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["member"], ["one"], to=TensorProto.FLOAT),
+        helper.make_node("Sum", ["sum", "counted", "one"], ["y"]),
+    ]
+    inputs = [
+        value("numbers", TensorProto.FLOAT, 2),
+        value("visits", TensorProto.INT64),
+        value("member", TensorProto.BOOL),
+        value("note", TensorProto.STRING),
+    ]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    output = [value("y", TensorProto.FLOAT)]
+    graph = helper.make_graph(nodes, "mixed", inputs, output, [axes])
+    onnx = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
+    dtypes: dict[str, Any] = {
+        "age": "int32",
+        "income": "float64",
+        "visits": "int64",
+        "member": "bool",
+        "note": "string",
+    }
+    vectors: tuple[Any, ...] = ("visits", "member", "note")
+    return _parts(
+        onnx,
+        [{"age": 41, "income": 1000.5, "visits": 3, "member": True, "note": "x"}],
+        model="mixed",
+        version=1,
+        inputs=tuple(Input(name, dtype) for name, dtype in dtypes.items()),
+        graph_inputs=(
+            GraphInput("numbers", "float32", ("age", "income")),
+            *(GraphInput(name, dtypes[name], (name,), "vector") for name in vectors),
+        ),
+        outputs=Outputs("regression", "y"),
+    )
