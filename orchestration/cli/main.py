@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from orchestration.cli import demo, keys, models, platform, status
+from orchestration.cli import demo, keys, load_test, models, platform, status
 
 # What the libraries would print into our output, or send elsewhere.
 _QUIET = {
@@ -30,6 +30,7 @@ cli.add_command(models.release)
 cli.add_command(models.promote)
 cli.add_command(keys.keys)
 cli.add_command(demo.demo)
+cli.add_command(load_test.load_test)
 
 
 def main() -> None:

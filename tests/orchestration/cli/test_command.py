@@ -178,17 +178,8 @@ def test_help_lists_the_commands(
 ) -> None:
     assert here([argument], monkeypatch) in (0, None)
     shown = capsys.readouterr().out
-    for command in (
-        "up",
-        "down",
-        "status",
-        "train",
-        "verify",
-        "release",
-        "promote",
-        "keys",
-        "demo",
-    ):
+    commands = ("up", "down", "status", "train", "verify", "release", "promote", "demo")
+    for command in (*commands, "keys", "load-test"):
         assert f"  {command} " in shown
 
 
