@@ -78,6 +78,19 @@ def serving_requirements(distribution: str = "slipway") -> list[str]:
         raise BuildError(f"{error.name} is not installed here, so it cannot be pinned") from error
 
 
+def cache_requirements(limits: Limits) -> list[str]:
+    """The client of Redis, where the model has a cache and the platform has the extra `redis`.
+
+    A Bento does not know where it will run: without that extra no environment can name a Redis.
+    """
+    if limits.cache is None:
+        return []
+    try:
+        return [f"redis=={importlib.metadata.version('redis')}"]
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
 def _check(model_dir: Path, limits: Limits) -> tuple[Contract, Certificate]:
     # Nothing is built for a model that a deployment or a server would refuse anyway.
     folder = read_model_folder(model_dir, limits)
@@ -102,7 +115,8 @@ def _assemble(context: Path, model_dir: Path, limits: Limits, certificate: Certi
         shutil.copyfile(model_dir / name, context / "model" / name)
     (context / "model" / "certificate.json").write_bytes(certificate.encode())
     (context / "model" / "serving.json").write_bytes(msgspec.json.encode(limits) + b"\n")
-    (context / "requirements.txt").write_text("\n".join(serving_requirements()) + "\n")
+    pins = sorted([*serving_requirements(), *cache_requirements(limits)])
+    (context / "requirements.txt").write_text("\n".join(pins) + "\n")
 
 
 def _write_bentofile(context: Path, contract: Contract) -> None:

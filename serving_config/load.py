@@ -1,4 +1,4 @@
-"""Reading the settings: YAML files, then `SLIPWAY_*` variables over platform.yaml."""
+"""Reading the settings: YAML files, then `SLIPWAY_*` variables over them."""
 
 import json
 import os
@@ -22,6 +22,8 @@ VARIABLES = {
     "SLIPWAY_DEFAULT_ENVIRONMENT": ("default_environment",),
     "SLIPWAY_DEFAULT_MODEL": ("default_model",),
 }
+# Goes over every environment, so that a password need not stand in a file.
+CACHE_URL = "SLIPWAY_CACHE_URL"
 
 Type = TypeVar("Type", bound=Settings)
 
@@ -45,7 +47,8 @@ def _explain(model: type[Settings], source: str, error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
-        shown = "" if isinstance(value, dict) else f" (got {value!r})"
+        secret = "cache_url" in item["loc"]
+        shown = "" if secret or isinstance(value, dict) else f" (got {value!r})"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "no such setting"
@@ -98,7 +101,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _named(folder: Path, model: type[Type]) -> dict[str, Type]:
+def _named(folder: Path, model: type[Type], **over: str) -> dict[str, Type]:
     loaded = {}
     for path in sorted(folder.glob("*.yaml")):
         data = {"name": path.stem} | read_yaml(path)
@@ -106,7 +109,8 @@ def _named(folder: Path, model: type[Type]) -> dict[str, Type]:
             raise ConfigurationError(
                 f"{path}: name: must be the file's name, {path.stem!r} (got {data['name']!r})"
             )
-        loaded[path.stem] = _parse(model, data, str(path))
+        source = f"{path} with {CACHE_URL}" if over else str(path)
+        loaded[path.stem] = _parse(model, data | over, source)
     return loaded
 
 
@@ -131,9 +135,10 @@ def load(folder: Path | None = None, variables: Mapping[str, str] = os.environ) 
     platform = _override(read_yaml(folder / "platform.yaml"), variables)
     used = ", ".join(name for name in VARIABLES if name in variables)
     overridden = f" with {used}" if used else ""
+    cache = {"cache_url": url} if (url := variables.get(CACHE_URL)) else {}
     parts = {
         "platform": _parse(Platform, platform, f"{folder / 'platform.yaml'}{overridden}"),
-        "environments": _named(folder / "environments", Environment),
+        "environments": _named(folder / "environments", Environment, **cache),
         "models": _named(folder / "models", Model),
     }
     return _parse(Configuration, parts, f"{folder}{overridden}")

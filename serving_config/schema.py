@@ -77,8 +77,11 @@ class Environment(Settings):
     """ONNX Runtime threads of each worker."""
     access_log: bool = True
     """Whether each model server writes one JSON line for every answer."""
-    cache_url: Annotated[str, Field(pattern=r"^rediss?://")] | None = None
-    """A Redis that holds the response cache of all servers; each worker's memory where left out."""
+    cache_url: Annotated[str, Field(pattern=r"^rediss?://")] | None = Field(None, repr=False)
+    """A Redis that holds the response cache of all servers; each worker's memory where left out.
+
+    `SLIPWAY_CACHE_URL` goes over it in every environment, so that no password need stand here.
+    """
     ready_timeout_seconds: Seconds = 60
     """How long a new model server may take until it is ready."""
     drain_timeout_seconds: Seconds = 30

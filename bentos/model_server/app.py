@@ -119,6 +119,9 @@ class ModelServer:
         try:
             handler = route.handler(request.method)
             if handler is None:
+                cors = self.lifecycle.cors if request.method == "OPTIONS" else None
+                if cors is not None and (preflight := cors.preflight(request.headers)):
+                    return preflight
                 if route is UNKNOWN:
                     raise problems.not_found(request.path)
                 raise problems.method_not_allowed(request.method, route.path, route.allowed)
@@ -178,5 +181,11 @@ class ModelServer:
             self._log.add(line)
 
     def _headers(self, request: Request) -> tuple[Header, ...]:
-        """The headers of every answer."""
-        return ((b"x-request-id", request.id.encode()), *self.lifecycle.headers)
+        """Beside those that belong to the answer itself."""
+        lifecycle = self.lifecycle
+        headers = ((b"x-request-id", request.id.encode()), *lifecycle.headers)
+        if request.cache is not None:
+            headers += ((b"x-cache", request.cache.encode()),)
+        if lifecycle.cors is not None:
+            headers += lifecycle.cors.headers(request.headers)
+        return headers

@@ -66,12 +66,13 @@ class Request:
     """One HTTP request.
 
     started: `time.monotonic()` when it came in; client: its IP address; caller: the name of its
-    API key, once that is known; rows: of its inference; uvicorn: see uvicorn_request.
+    API key, once that is known; rows: of its inference; cache: what the response cache had for
+    it, where there is one; uvicorn: see uvicorn_request.
     """
 
     __slots__ = (
-        "_bodies", "_receive", "caller", "client", "headers", "id", "method", "path", "rows",
-        "started", "uvicorn",
+        "_bodies", "_receive", "cache", "caller", "client", "headers", "id", "method", "path",
+        "rows", "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: SlowBodies) -> None:
@@ -85,6 +86,7 @@ class Request:
         self.client: str | None = client[0] if client else None
         self.rows = 0
         self.caller = ""
+        self.cache: str | None = None
         self._receive = receive
         self._bodies = bodies
         self.uvicorn = uvicorn_request.of(receive)
@@ -227,15 +229,13 @@ async def _send_by_asgi(
     send: Send, request: Request, response: Response, headers: tuple[Header, ...]
 ) -> None:
     own = [(name.encode(), value.encode("latin-1")) for name, value in response.headers]
+    if response.status != HTTPStatus.NO_CONTENT:  # hence of no type and length
+        own.append((b"content-type", response.content_type.encode()))
+        own.append((b"content-length", b"%d" % len(response.body)))
     start: Message = {
         "type": "http.response.start",
         "status": response.status,
-        "headers": [
-            (b"content-type", response.content_type.encode()),
-            (b"content-length", b"%d" % len(response.body)),
-            *headers,
-            *own,
-        ],
+        "headers": [*own, *headers],
     }
     await send(start)
     body = b"" if request.method == "HEAD" else response.body

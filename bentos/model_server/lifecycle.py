@@ -16,9 +16,11 @@ from bentos.model_server.answers import Answers, version_header
 from bentos.model_server.asgi import Header, Request
 from bentos.model_server.batcher import Batcher
 from bentos.model_server.bundle import BundleError, Limits, ModelFolder, read_model_folder
+from bentos.model_server.cache import CachedInference, CacheError, cached_inference
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.codec import Codec
 from bentos.model_server.contract import ContractError
+from bentos.model_server.cors import Cors
 from bentos.model_server.executors import (
     Executor,
     Inline,
@@ -34,7 +36,7 @@ from bentos.model_server.session import ModelLoadError, ModelSession, Row, Score
 from bentos.model_server.settings import Execution, Settings
 
 logger = logging.getLogger("slipway.model_server")
-REFUSALS = (BundleError, CertificateError, ContractError, ModelLoadError)
+REFUSALS = (BundleError, CacheError, CertificateError, ContractError, ModelLoadError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ def load_model(folder: ModelFolder, threads: int) -> Verified:
 class LoadedModel:
     """A verified model with all that answers requests for it. To be made on the event loop."""
 
-    def __init__(self, verified: Verified, execution: Execution, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        verified: Verified,
+        execution: Execution,
+        metrics: Metrics,
+        cache: CachedInference | None,
+    ) -> None:
         folder, session = verified.folder, verified.session
         self.contract = folder.contract
         self.certificate = folder.certificate
@@ -70,17 +78,24 @@ class LoadedModel:
         inline = runs_inline(execution, verified.batch_seconds)
         executor: Executor = Inline(session) if inline else OneThread(session)
         self._batcher = Batcher(session, folder.limits, metrics, executor)
+        self.cache = cache
 
     async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
         """Score the validated rows of one request; at least one row. Raises as Batcher.infer."""
-        scored = await self._batcher.infer(rows, request)
+        if self.cache is None:
+            scored = await self._batcher.infer(rows, request)
+        else:
+            scored = await self.cache.infer(rows, request, self._batcher.infer)
+            self._metrics.cached(self.cache.counters)
         request.rows = len(rows)
         self._metrics.predicted(scored)
         return scored
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """At shutdown."""
         self._batcher.close()
+        if self.cache is not None:
+            await self.cache.close()
 
 
 class Lifecycle:
@@ -95,6 +110,7 @@ class Lifecycle:
         self.headers: tuple[Header, ...] = ()
         self.name = self.version = ""
         self.max_concurrency = Limits().max_concurrency
+        self.cors: Cors | None = None
         self.refusal: str | None = None
         self.draining = False
         self._loading: asyncio.Task[None] | None = None
@@ -112,7 +128,7 @@ class Lifecycle:
             if task is not None:
                 task.cancel()
         if self.model is not None:
-            self.model.close()
+            await self.model.close()
 
     def drain(self) -> None:
         """Answer what still comes, but tell load balancers to send no more."""
@@ -129,7 +145,8 @@ class Lifecycle:
             folder = await asyncio.to_thread(read_model_folder, self.settings.model_folder)
             self._describe(folder)
             verified = await asyncio.to_thread(load_model, folder, self.settings.threads)
-            model = LoadedModel(verified, self.settings.execution, self.metrics)
+            cache = await self._start_cache(folder)
+            model = LoadedModel(verified, self.settings.execution, self.metrics, cache)
         except REFUSALS as error:
             self.refusal = str(error)
             logger.error("The model is refused and will not be served: %s", error)
@@ -144,11 +161,21 @@ class Lifecycle:
         gc.freeze()
         self.model = model
 
+    async def _start_cache(self, folder: ModelFolder) -> CachedInference | None:
+        if folder.limits.cache is None:
+            return None
+        url = self.settings.cache_url
+        cache = cached_inference(folder.limits.cache, folder.contract, url)
+        await cache.start()
+        return cache
+
     def _describe(self, folder: ModelFolder) -> None:
         version = version_header(folder.contract)
         self.name, self.version = folder.contract.model, version
         self.headers = (*self.headers, (b"x-model-version", version.encode()))
         self.max_concurrency = folder.limits.max_concurrency
+        if folder.limits.cors_origins:
+            self.cors = Cors(folder.limits.cors_origins)
 
     def not_ready(self) -> Problem | None:
         """Why no request should be sent here, as a 503 Problem."""

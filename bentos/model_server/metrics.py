@@ -2,10 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bentos.model_server.answers import label_key
+from bentos.model_server.cache import Counters
 from bentos.model_server.cells import Cells, Key
 from bentos.model_server.contract import Contract
 from bentos.model_server.session import Scored
@@ -28,7 +30,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
     "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
     "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
-    "slipway_cache": ("Rows looked up in the response cache, by outcome.", ("outcome",)),
+    "slipway_cache": ("Rows in the response cache: hits, misses and so on.", ("outcome",)),
 }
 GAUGES = {
     "slipway_queue_rows": "Rows that wait for inference.",
@@ -187,9 +189,10 @@ class Metrics:
         """How many requests are being worked on now."""
         self._values[self._in_hand] = requests
 
-    def cached(self, outcome: str, rows: int) -> None:
-        """Rows were looked up in the response cache."""
-        self._values[self._cells.index("slipway_cache", outcome)] += rows
+    def cached(self, counters: Counters) -> None:
+        """Take over what the response cache has counted since the start."""
+        for outcome, rows in asdict(counters).items():
+            self._values[self._cells.index("slipway_cache", outcome)] = rows
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus, and its content type."""

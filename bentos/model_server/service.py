@@ -5,7 +5,7 @@ load ONNX Runtime are imported in the workers alone.
 
 Variables: SLIPWAY_WORKERS and SLIPWAY_THREADS (1), SLIPWAY_MODEL_DIR (`model` beside `bentos`),
 SLIPWAY_DRAIN_SECONDS (0.5), SLIPWAY_ACCESS_LOG (1; 0 writes none), SLIPWAY_EXECUTION (auto),
-SLIPWAY_KEYS (none).
+SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none).
 """
 
 import os

@@ -6,7 +6,7 @@ could read has to stop the master, which would start workers for ever.
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,8 @@ class Settings:
     """bento: the tag being served, or `unpacked`.
 
     threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
-    listening; execution: where batches are computed, see executors; keys: see Keys.
+    listening; execution: where batches are computed, see executors; keys: see Keys;
+    cache_url: of a Redis, it may hold a password.
     """
 
     model_folder: Path
@@ -30,6 +31,7 @@ class Settings:
     access_log: bool = False
     execution: Execution = "auto"
     keys: Path | None = None
+    cache_url: str | None = field(default=None, repr=False)
 
 
 def _number(variable: str, default: str, least: float) -> float:
@@ -75,4 +77,5 @@ def from_environment(bento: str) -> Settings:
         access_log=os.environ.get("SLIPWAY_ACCESS_LOG") != "0",
         execution=_execution(),
         keys=_keys(),
+        cache_url=os.environ.get("SLIPWAY_CACHE_URL") or None,
     )

@@ -36,6 +36,8 @@ def server_process(
         "SLIPWAY_THREADS": str(environment.threads),
         "SLIPWAY_KEYS": str(home.keys),
     }
+    if environment.cache_url is not None:
+        variables["SLIPWAY_CACHE_URL"] = environment.cache_url
     grace = environment.drain_timeout_seconds
     return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
 

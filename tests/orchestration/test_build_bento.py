@@ -5,11 +5,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bentos.model_server.bundle import BundleError, Limits, bento_digest, read_bundle
+from bentos.model_server.bundle import BundleError, CacheLimits, Limits, bento_digest, read_bundle
 from bentos.model_server.certificate import CertificateError, HttpParity
 from bentos.model_server.contract import ContractError
 from orchestration import build_bento as module
-from orchestration.build_bento import BuildError, BuiltBento, bento_tag, build_bento
+from orchestration.build_bento import (
+    BuildError,
+    BuiltBento,
+    bento_tag,
+    build_bento,
+    cache_requirements,
+)
 from serving_config.schema import Serving
 from tests.bentos.model_server import models
 
@@ -72,6 +78,20 @@ def test_the_bento_holds_code_model_and_pinned_packages_alone(built: BuiltBento)
         *("onnxruntime", "prometheus-client", "starlette", "uvloop"),
     ]
     assert "onnxruntime==" in (built.path / "env" / "python" / "requirements.txt").read_text()
+
+
+def test_a_model_with_a_cache_brings_the_client_of_redis_where_the_platform_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = module.importlib.metadata.version("redis")
+    assert cache_requirements(Limits(cache=CacheLimits())) == [f"redis=={version}"]
+    assert cache_requirements(Limits()) == []
+
+    def not_installed(name: str) -> str:
+        raise module.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.importlib.metadata, "version", not_installed)
+    assert cache_requirements(Limits(cache=CacheLimits())) == []
 
 
 @pytest.mark.usefixtures("no_child")

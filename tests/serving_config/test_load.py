@@ -223,6 +223,21 @@ def test_variables_go_over_the_file(write: Write) -> None:
     assert platform.default_model == "spam-detector"
 
 
+def test_the_cache_of_every_environment_may_come_from_a_variable_and_stays_secret(
+    write: Write,
+) -> None:
+    folder = write("environments/staging.yaml", "cache_url: redis://:hunter2@file.example")
+    environments = load(folder, {}).environments
+    assert environments["staging"].cache_url == "redis://:hunter2@file.example"
+    assert environments["production"].cache_url is None
+    environments = load(folder, {"SLIPWAY_CACHE_URL": "rediss://:hunter2@a.example"}).environments
+    assert {e.cache_url for e in environments.values()} == {"rediss://:hunter2@a.example"}
+    assert "hunter2" not in repr(environments)
+    message = _refused(folder, SLIPWAY_CACHE_URL="http://:hunter2@a.example")
+    assert "with SLIPWAY_CACHE_URL: cache_url: " in message
+    assert "hunter2" not in message
+
+
 def test_an_mlflow_server_of_ones_own_needs_no_port(write: Write) -> None:
     uri = "https://mlflow.example"
     folder = write("platform.yaml", f"mlflow: {{tracking_uri: '{uri}'}}")

@@ -75,10 +75,14 @@ class App:
 
 @contextmanager
 def serving(
-    parts: Parts, folder: Path, limits: Limits | None = None, keys: Path | None = None
+    parts: Parts,
+    folder: Path,
+    limits: Limits | None = None,
+    keys: Path | None = None,
+    cache_url: str | None = None,
 ) -> Iterator[App]:
     """The application in this process, ready."""
-    settings = Settings(parts.write(folder, limits), "test:1", keys=keys)
+    settings = Settings(parts.write(folder, limits), "test:1", keys=keys, cache_url=cache_url)
     lifecycle = Lifecycle(settings, Metrics(None))
     with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)

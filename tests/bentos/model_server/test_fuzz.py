@@ -27,9 +27,7 @@ CHECKS = (
 )
 
 
-@pytest.fixture(
-    scope="module", params=[models.iris, models.spam, models.petal_width, models.mixed]
-)
+@pytest.fixture(scope="module", params=[models.iris, models.spam, models.petal_width, models.mixed])
 def api(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[schemathesis.BaseSchema]:

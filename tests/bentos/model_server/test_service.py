@@ -241,6 +241,20 @@ def wait_for_kind(server: Server, kind: str) -> dict[str, Any]:
 # Importing BentoML warns about what it imports itself.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("value", "url"), [("redis://cache.example", "redis://cache.example"), ("", None)]
+)
+def test_the_cache_of_the_environment_is_a_variable(
+    monkeypatch: pytest.MonkeyPatch, value: str, url: str | None
+) -> None:
+    from bentos.model_server.service import settings
+
+    monkeypatch.setenv("SLIPWAY_CACHE_URL", value)
+    assert settings("iris:3").cache_url == url
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
 @pytest.mark.parametrize("value", ["many", "0", "nan", "-1"])
 def test_a_setting_that_no_worker_could_read_stops_the_master(
     monkeypatch: pytest.MonkeyPatch, value: str
