@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 MAX_BYTES = 10 << 20
-_EVERY_SECONDS = 30.0
+# The gateway's log may grow by megabytes a second.
+_EVERY_SECONDS = 5.0
 
 
 def rotate(folder: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -23,7 +24,7 @@ def rotate(folder: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def keep_logs_small(folder: Path) -> None:
-    """Rotate every half minute, for ever."""
+    """Rotate every few seconds, for ever."""
     clock = threading.Event()
     while not clock.wait(_EVERY_SECONDS):
         with suppress(OSError):  # a full disk; the next look may find room

@@ -100,7 +100,8 @@ class LocalPlatform:
         workspace = json.dumps({"load_from": [{"grpc_server": server}]})
         write_atomically(home.dagster / "workspace.yaml", workspace.encode())
         write_atomically(home.run / "settings.sha256", self.fingerprint().encode())
-        write_static(home, self.configuration.platform.gateway.port)
+        gateway = self.configuration.platform.gateway
+        write_static(home, gateway, self.configuration.max_body_bytes)
 
     def processes(self) -> list[ProcessSpec]:
         """All parts but the model servers, in the order they start."""

@@ -80,7 +80,8 @@ def run(platform: LocalPlatform) -> None:
     ledger = Ledger(home.ledger_url)
     servers = live_servers(platform, ledger)
     platform.write_files()
-    write_clusters(home, server_ports([spec.name for spec in servers]))
+    limits = platform.configuration.platform.gateway.limits
+    write_clusters(home, server_ports([spec.name for spec in servers]), limits)
     write_routes(home, routing(platform.configuration, ledger))
     ledger.close()
     watchers = []

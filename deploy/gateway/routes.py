@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.gateway.limits import circuit_breakers
 from deploy.ledger import Live, State
+from serving_config.gateway import Limits
 
 Json = dict[str, Any]
 
@@ -21,6 +23,7 @@ class Routing:
     environments: every configured environment, live or not.
     models: every configured model.
     states: the ledger's current states.
+    response_timeout: how long a model server may take for an answer.
     """
 
     environments: tuple[str, ...]
@@ -28,6 +31,7 @@ class Routing:
     models: tuple[str, ...]
     default_model: str | None
     states: tuple[State, ...]
+    response_timeout: float = 60
 
 
 def cluster_name(environment: str, model: str, live: Live) -> str:
@@ -38,7 +42,7 @@ def cluster_name(environment: str, model: str, live: Live) -> str:
     return f"{model}-{live.label}-{environment}-{live.bento_digest[:8]}"
 
 
-def cluster(name: str, port: int) -> Json:
+def cluster(name: str, port: int, limits: Limits) -> Json:
     """A model server on 127.0.0.1.
 
     Idle connections are given up a second before the server's own 5 s keep-alive ends, so that
@@ -50,6 +54,7 @@ def cluster(name: str, port: int) -> Json:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "2s",
+        "circuit_breakers": circuit_breakers(limits),
         "typed_extension_protocol_options": {
             http: {
                 "@type": f"type.googleapis.com/{http}",
@@ -108,7 +113,6 @@ def _environment_is(environment: str, default: str) -> Json:
 def _forward(match: Json, environment: str, action: Json, rewrite: str | None) -> Json:
     route: Json = {
         **action,
-        "timeout": "60s",
         "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
     }
     if rewrite is not None:
@@ -146,9 +150,10 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
     if not state.live:
         detail = f"no version of {model} is live in {environment}"
         return [_problem(anywhere, 503, detail, [*named, _header("retry-after", "5")])]
+    timeout: Json = {"timeout": f"{routing.response_timeout:.3f}s"}
     by_path, by_header = [], []
     for live in state.live:
-        action = {"cluster": cluster_name(environment, model, live)}
+        action = timeout | {"cluster": cluster_name(environment, model, live)}
         path = f"{prefix}/versions/{live.label}"
         match = {"path_separated_prefix": path, "headers": [where]}
         by_path.append(_forward(match, environment, action, path))
@@ -160,7 +165,8 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
     versions = {"path_separated_prefix": f"{prefix}/versions", "headers": [where]}
     by_path.append(_problem(versions, 404, unknown, named))
     by_header.append(_problem(here | {"headers": [where, pinned]}, 404, unknown, named))
-    weighted = _forward(anywhere, environment, _weighted(state), prefix or None)
+    action = timeout | _weighted(state)
+    weighted = _forward(anywhere, environment, action, prefix or None)
     # A version in the path goes before one in the header.
     return [*(by_path if prefix else []), *by_header, weighted]
 

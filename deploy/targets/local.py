@@ -35,6 +35,7 @@ def server_process(
         "SLIPWAY_WORKERS": str(environment.workers),
         "SLIPWAY_THREADS": str(environment.threads),
         "SLIPWAY_KEYS": str(home.keys),
+        "SLIPWAY_ACCESS_LOG": "1" if environment.access_log else "0",
     }
     if environment.cache_url is not None:
         variables["SLIPWAY_CACHE_URL"] = environment.cache_url
@@ -62,6 +63,7 @@ def routing(configuration: Configuration, ledger: Ledger) -> Routing:
         models=tuple(sorted(configuration.models)),
         default_model=platform.default_model,
         states=states,
+        response_timeout=platform.gateway.limits.response_timeout_seconds,
     )
 
 
@@ -124,8 +126,9 @@ class LocalTarget:
         Both files are written also where Envoy does not answer: it reads them when it is back.
         """
         admin = GatewayAdmin(self.home)
+        limits = self.configuration.platform.gateway.limits
         with exclusive(self.home):
-            clusters = write_clusters(self.home, self.servers())
+            clusters = write_clusters(self.home, self.servers(), limits)
             try:
                 admin.wait_for("cds", clusters)
             finally:

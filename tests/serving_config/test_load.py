@@ -39,6 +39,11 @@ def test_what_is_left_out_has_a_default_and_the_name_comes_from_the_file(folder:
     assert configuration.platform.gateway.port == 8080
 
 
+def test_the_gateway_lets_through_the_largest_body_that_any_model_takes(write: Write) -> None:
+    folder = write("models/iris.yaml", "serving: {max_body_bytes: 10_000_000}")
+    assert load(folder, {}).max_body_bytes == 10_000_000
+
+
 # (file, its text, what the message says beside the file's name)
 MISTAKES = {
     "an unknown key": ("models/iris.yaml", "promotoin: auto", ["promotoin", "'auto'", "promotion"]),
@@ -114,6 +119,11 @@ MISTAKES = {
         "registered_model: a/b",
         ["registered_model", "'a/b'", "contains '/' or ':'"],
     ),
+    "an unknown limit of the gateway": (
+        "platform.yaml",
+        "gateway: {limits: {per_kye: {requests_per_second: 1}}}",
+        ["gateway.limits.per_kye", "no such setting", "per_address, per_key"],
+    ),
     "a key twice": (
         "platform.yaml",
         "default_model: iris\ndefault_model: spam-detector",
@@ -187,6 +197,12 @@ def test_a_default_model_that_nobody_configured_is_refused(write: Write) -> None
 def test_a_default_environment_that_nobody_configured_is_refused(write: Write) -> None:
     message = _refused(write("platform.yaml", "default_environment: testing"))
     assert "default_environment: 'testing' is none of ['production', 'staging']" in message
+
+
+def test_a_model_that_may_take_longer_than_the_gateway_waits_is_refused(write: Write) -> None:
+    message = _refused(write("models/iris.yaml", "serving: {deadline_seconds: 60}"))
+    assert "models/iris.yaml: serving.deadline_seconds 60 must be below" in message
+    assert "gateway.limits.response_timeout_seconds 60 of platform.yaml" in message
 
 
 def test_one_registered_model_cannot_be_served_under_two_names(write: Write) -> None:

@@ -1,14 +1,11 @@
 """The routing rules, asked of a real Envoy in front of small real servers."""
 
 import json
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,24 +13,21 @@ import pytest
 from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
-    envoy_command,
     exclusive,
     write_clusters,
     write_routes,
-    write_static,
 )
 from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
 from deploy.ledger import Live, State
 from deploy.processes import free_port
+from serving_config.gateway import Gateway as Settings
+from serving_config.gateway import Limits
+from tests.deploy.gateway.running import ADMIN_IS_ASKED_TOO_EARLY, problem, running_envoy, until
 from tests.deploy.gateway.upstreams import Upstream, upstream
 from tests.deploy.releases import live
 
-# httpcore leaves a socket to the garbage collector where it could not connect.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket fd=.*, family=1,"
-    ":pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = ADMIN_IS_ASKED_TOO_EARLY
 
 # iris has a canary and a version without traffic in staging; iris-1's name begins like a version.
 LIVES: dict[tuple[str, str], tuple[Live, ...]] = {
@@ -50,13 +44,6 @@ ROUTING = Routing(
 )
 
 
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
-
-
 @dataclass(frozen=True)
 class Gateway:
     home: Home
@@ -67,6 +54,9 @@ class Gateway:
     @property
     def ports(self) -> dict[str, int]:
         return {name: server.port for name, server in self.upstreams.items()}
+
+    def write_clusters(self, ports: dict[str, int]) -> str:
+        return write_clusters(self.home, ports, Limits())
 
     def route(self, routing: Routing) -> None:
         with exclusive(self.home):
@@ -86,28 +76,15 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(home: Home) -> Iterator[Gateway]:
-    port = free_port()
+    settings = Settings(port=free_port())
     names = [cluster_name(*place, item) for place, lives in LIVES.items() for item in lives]
     with ExitStack() as stack:
         upstreams = {name: stack.enter_context(upstream(name)) for name in names}
-        write_static(home, port)
-        write_clusters(home, {name: server.port for name, server in upstreams.items()})
-        write_routes(home, ROUTING)
-        log = stack.enter_context((home.logs / "gateway.log").open("wb"))
-        process = subprocess.Popen(envoy_command(home), stdout=log, stderr=log)
-        try:
-            admin = GatewayAdmin(home)
-            until(lambda: admin.ready() and "rds" in admin.versions())
-            address = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=address, timeout=30) as client:
-                yield Gateway(home, client, admin, upstreams)
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        ports = {name: server.port for name, server in upstreams.items()}
+        admin = stack.enter_context(running_envoy(home, settings, ROUTING, ports))
+        address = f"http://127.0.0.1:{settings.port}"
+        client = stack.enter_context(httpx.Client(base_url=address, timeout=30))
+        yield Gateway(home, client, admin, upstreams)
 
 
 @pytest.fixture(autouse=True)
@@ -118,18 +95,6 @@ def _shipped_routes(gateway: Gateway) -> Iterator[None]:
     for server in gateway.upstreams.values():
         server.waiting.clear()
         server.release.clear()
-
-
-def problem(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The body, which has to be RFC 9457's with the request's id."""
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = response.json()
-    assert body["type"] == "about:blank"
-    assert body["status"] == status
-    assert body["title"]
-    assert body["request_id"] == response.headers["x-request-id"]
-    return body
 
 
 @pytest.mark.parametrize(
@@ -250,11 +215,11 @@ def test_a_request_id_is_kept_or_made_and_the_server_sees_the_same(gateway: Gate
 def test_a_server_that_is_gone_is_a_problem_of_the_gateway(gateway: Gateway) -> None:
     nobody = free_port()
     name = cluster_name("staging", "iris-1", live(2, model="iris-1"))
-    gateway.admin.wait_for("cds", write_clusters(gateway.home, gateway.ports | {name: nobody}))
+    gateway.admin.wait_for("cds", gateway.write_clusters(gateway.ports | {name: nobody}))
     try:
         problem(gateway.get("/models/iris-1/predict"), 503)
     finally:
-        gateway.admin.wait_for("cds", write_clusters(gateway.home, gateway.ports))
+        gateway.admin.wait_for("cds", gateway.write_clusters(gateway.ports))
     assert gateway.asked("/models/iris-1/predict")[0] == "iris-1-2-staging"
 
 
@@ -298,7 +263,7 @@ def test_a_route_is_in_force_once_envoy_reports_it(gateway: Gateway) -> None:
 
 def test_envoy_reports_the_versions_in_force(gateway: Gateway) -> None:
     versions = {
-        "cds": write_clusters(gateway.home, gateway.ports),
+        "cds": gateway.write_clusters(gateway.ports),
         "rds": write_routes(gateway.home, ROUTING),
     }
     until(lambda: gateway.admin.versions() == versions)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from deploy.gateway.routes import Routing, cluster, cluster_name, route_configuration, route_table
 from deploy.ledger import Live, State
+from serving_config.gateway import Limits
 from tests.deploy.gateway.envoys_rules import Verdict, ask
 from tests.deploy.releases import live, release
 
@@ -248,7 +249,7 @@ def test_a_build_of_a_version_has_a_cluster_of_its_own() -> None:
 
 
 def test_a_cluster_is_a_port_on_this_machine() -> None:
-    made = cluster("iris-3-staging-abcdef01", 1234)
+    made = cluster("iris-3-staging-abcdef01", 1234, Limits())
     (endpoint,) = made["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
     assert address == {"address": "127.0.0.1", "port_value": 1234}

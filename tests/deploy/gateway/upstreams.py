@@ -31,21 +31,30 @@ def upstream(name: str) -> Iterator[Upstream]:
             if self.path.startswith("/slow"):
                 me.waiting.set()
                 me.release.wait(30)
-            length = int(self.headers.get("content-length", 0))
             said: dict[str, Any] = {
                 "name": name,
                 "path": self.path,
                 "headers": {key.lower(): value for key, value in self.headers.items()},
-                "body": self.rfile.read(length).decode(),
+                "body": self._body().decode(),
             }
             body = json.dumps(said).encode()
             self.send_response(422 if self.path.startswith("/refuse") else 200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
+            self.send_header("x-model-version", name)
             self.end_headers()
             self.wfile.write(body)
 
         do_POST = do_GET  # noqa: N815
+
+        def _body(self) -> bytes:
+            if "chunked" not in self.headers.get("transfer-encoding", ""):
+                return self.rfile.read(int(self.headers.get("content-length", 0)))
+            body = b""
+            while size := int(self.rfile.readline() or b"0", 16):
+                body += self.rfile.read(size + 2)[:-2]
+            self.rfile.readline()
+            return body
 
         def log_message(self, *_: object) -> None:
             """Silent."""
@@ -53,6 +62,9 @@ def upstream(name: str) -> Iterator[Upstream]:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
+
+        def handle_error(self, *_: object) -> None:
+            """Silent: a client of the gateway that gives up is part of a test."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         me = Upstream(server.server_address[1])

@@ -50,11 +50,13 @@ def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_
         "SLIPWAY_WORKERS": "2",
         "SLIPWAY_THREADS": "3",
         "SLIPWAY_KEYS": "/home/keys.json",
+        "SLIPWAY_ACCESS_LOG": "1",
     }
     assert process.grace_seconds == 7
-    shared = Environment(name="staging", cache_url="redis://cache.example")
-    with_cache = server_process("iris-3-staging-abcdef01", 1234, "iris:3-fp32-ab", shared)
+    shared = Environment(name="staging", cache_url="redis://cache.example", access_log=False)
+    with_cache = server_process("iris-3-staging-abcdef01", 1234, "iris:3-fp32-ab", shared, HOME)
     assert with_cache.environment["SLIPWAY_CACHE_URL"] == "redis://cache.example"
+    assert with_cache.environment["SLIPWAY_ACCESS_LOG"] == "0"
     assert process.log == "iris-3-staging-abcdef01"
 
 
