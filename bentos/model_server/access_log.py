@@ -56,12 +56,13 @@ class Clock:
 
 
 class AccessLog:
-    """descriptor: where the lines go; dropped: told how many were lost. Use it on one loop."""
+    """descriptor: where the lines go; dropped: told how many were lost. To be made on the loop that uses it."""
 
     def __init__(self, dropped: Callable[[int], None], descriptor: int = 1) -> None:
         self._dropped = dropped
         self._descriptor = descriptor
         self._lines: list[Line] = []
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._groups: queue.Queue[bytes | None] = queue.Queue(MAX_GROUPS)
         self._encode = msgspec.json.Encoder().encode_lines
@@ -74,7 +75,7 @@ class AccessLog:
         if len(self._lines) >= GROUP:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            self._timer = self._loop.call_later(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Hand what there is to the thread."""

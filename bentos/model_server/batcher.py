@@ -64,7 +64,8 @@ class Waiting:
 
 
 class Batcher:
-    """One worker's queue in front of one session. All methods run on the event loop."""
+    """One worker's queue in front of one session. To be made on the event loop, where all of its
+    methods run."""
 
     def __init__(
         self, session: ModelSession, limits: Limits, metrics: Metrics, executor: Executor
@@ -73,6 +74,8 @@ class Batcher:
         self._limits = limits
         self._metrics = metrics
         self._executor = executor
+        # Asking asyncio for it each time costs a system call (getpid) in Python 3.11.
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[Waiting] = deque()
         self._rows = 0  # in the queue
         self._computing: list[Waiting] = []
@@ -91,7 +94,7 @@ class Batcher:
             raise overloaded(
                 f"{self._rows} rows wait for inference, of at most {self._limits.max_queue_rows}"
             )
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         waiting = Waiting(rows, request, loop.create_future(), self._limits.deadline_seconds)
         self._queue.append(waiting)
         self._rows += len(rows)
@@ -153,7 +156,7 @@ class Batcher:
         except Exception as unexpected:  # nobody may wait for ever, whatever it is
             self._failed(batch, unexpected)
         if self._queue:
-            asyncio.get_running_loop().call_soon(self._next)
+            self._loop.call_soon(self._next)
         else:
             self._busy = False
 
@@ -203,8 +206,7 @@ class Batcher:
             if waiting.future.done():
                 continue
             if waiting.deadline > now:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(waiting.deadline - now, self._expire)
+                self._timer = self._loop.call_later(waiting.deadline - now, self._expire)
                 break
             self._time_out(waiting)
 
