@@ -56,7 +56,10 @@ class Clock:
 
 
 class AccessLog:
-    """descriptor: where the lines go; dropped: told how many were lost. To be made on the loop that uses it."""
+    """descriptor: where the lines go; dropped: told how many were lost.
+
+    To be made on the loop that uses it.
+    """
 
     def __init__(self, dropped: Callable[[int], None], descriptor: int = 1) -> None:
         self._dropped = dropped

@@ -5,7 +5,9 @@ the words for a refusal.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from bentos.model_server.fields import Field, shown
@@ -24,8 +26,9 @@ class _Object(dict[str, Any]):
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
     result = _Object(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        result.duplicates = tuple(sorted({name for name in names if names.count(name) > 1}))
+        times = Counter(name for name, _ in pairs)
+        found = (name for name, count in times.items() if count > 1)
+        result.duplicates = tuple(sorted(islice(found, MAX_ERRORS)))
     return result
 
 
@@ -67,10 +70,10 @@ def _named(fields: Sequence[Field], value: _Object, row: int | None) -> list[Fie
         elif message := field.complaint(value[field.name]):
             errors.append(FieldError(field.name, message, row))
     takes = ", ".join(field.name for field in fields[:20]) + (", …" if len(fields) > 20 else "")
+    strangers = (name for name in value if name not in known)
     errors += [
         FieldError(clean(name, 80), f"is not an input of this model, which takes {takes}", row)
-        for name in value
-        if name not in known
+        for name in islice(strangers, MAX_ERRORS + 1)
     ]
     return errors
 
@@ -102,7 +105,7 @@ def one(fields: Sequence[Field], document: Any, *, unwrapped: bool) -> list[Fiel
 def _strangers(document: _Object, known: str) -> list[FieldError]:
     return [
         FieldError(clean(name, 80), f"is unknown; a request has {known} alone")
-        for name in document
+        for name in islice(document, MAX_ERRORS + 1)
         if name != known
     ]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bentos.model_server.codec import Codec
+from bentos.model_server.codec import EXPLAINED_BYTES, Codec
 from bentos.model_server.contract import Contract, ContractError, GraphInput, Input, Outputs
 from bentos.model_server.fields import FLOAT32_MAX
 from bentos.model_server.problems import Problem
@@ -226,3 +226,24 @@ def test_a_null_that_has_no_place_in_the_graph_is_refused_with_the_contract() ->
 def test_the_largest_float32_is_accepted_and_the_next_float64_is_not() -> None:
     assert CODEC.decode_one(features(income=FLOAT32_MAX).encode())[1] == FLOAT32_MAX
     assert refusal(features(income=math.nextafter(FLOAT32_MAX, math.inf))).status == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        (b'{"instances": [{"age": 1, "name": "%b"}]}', "$.instances[0]", "unknown field `name`"),
+        (b'{"instances": [[1, "%b"], 7]}', "$.instances[0][1]", "Expected `float`"),
+        (b'{"instances": "%b"}', "$.instances", "got `str`"),
+    ],
+)
+def test_a_large_refused_body_is_explained_in_brief(body: bytes, field: str, words: str) -> None:
+    large = body.replace(b"%b", b"x" * EXPLAINED_BYTES)
+    with pytest.raises(Problem) as caught:
+        CODEC.decode_batch(large)
+    assert caught.value.status == 422
+    (error,) = caught.value.errors
+    assert error.field.startswith(field)
+    assert words in error.message
+    with pytest.raises(Problem) as caught:
+        CODEC.decode_batch(large[:-1])
+    assert caught.value.status in (400, 422)
