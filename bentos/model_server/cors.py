@@ -14,9 +14,8 @@ ALLOWED_HEADERS = (
     "x-request-id"
 )
 EXPOSED_HEADERS = (
-    "RateLimit, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, "
-    "Retry-After, X-Cache, X-Environment, X-Model-Version, X-RateLimit-Limit, "
-    "X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID"
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Cache, X-Environment, "
+    "X-Model-Version, X-Request-ID"
 )
 # How long a browser need not ask again, in seconds.
 MAX_AGE = "600"

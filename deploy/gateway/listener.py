@@ -68,6 +68,8 @@ def _connection_manager(logs: Path, routes: Json, gateway: Gateway, max_body_byt
         # A client cannot say where it comes from, nor is any trusted with Envoy's own headers.
         "use_remote_address": True,
         "xff_num_trusted_hops": gateway.trusted_proxies,
+        # It would append the machine's own address for a client on it; see route_configuration.
+        "skip_xff_append": True,
         "max_request_headers_kb": limits.max_header_kib,
         "request_headers_timeout": _duration(limits.headers_timeout_seconds),
         "request_timeout": _duration(limits.request_timeout_seconds),

@@ -228,4 +228,9 @@ def route_configuration(routing: Routing) -> Json:
         "virtual_hosts": [
             {"name": "models", "domains": ["*"], "routes": route_table(routing)},
         ],
+        # The model server serves clients on this machine without a key: it has to know who asks,
+        # whatever the client says of itself.
+        "request_headers_to_add": [
+            _header("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+        ],
     }

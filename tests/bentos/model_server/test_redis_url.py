@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bentos.model_server.bundle import CacheLimits, Limits
-from bentos.model_server.lifecycle import Lifecycle, Settings
+from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.metrics import Metrics
+from bentos.model_server.settings import Settings
 from tests.bentos.model_server.clients import GOOD, serving
 from tests.bentos.model_server.models import Parts
 from tests.bentos.model_server.redis_server import redis_server
@@ -23,7 +24,7 @@ def test_a_password_is_never_logged(
     caplog.set_level(logging.DEBUG)
     with redis_server() as redis:
         url = redis.url.replace("unix://", "unix://:hunter2@")  # of which this Redis knows nothing
-        with serving(iris, tmp_path, LIMITS, url) as app:
+        with serving(iris, tmp_path, LIMITS, cache_url=url) as app:
             assert "hunter2" not in repr(app.lifecycle.settings)
             assert app.predict(**GOOD).headers["x-cache"] == "miss"
     assert "fails (AuthenticationError)" in caplog.text

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from bentos.model_server.bundle import BundleError, bento_digest, read_bundle
+from bentos.model_server.settings import from_environment
 from deploy.home import Home
 from deploy.keys import KeyStore
 from orchestration.build_bento import BuiltBento, build_bento
@@ -238,21 +239,17 @@ def wait_for_kind(server: Server, kind: str) -> dict[str, Any]:
     raise AssertionError(server.log.read_text())
 
 
-# Importing BentoML warns about what it imports itself.
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
 @pytest.mark.parametrize(
     ("value", "url"), [("redis://cache.example", "redis://cache.example"), ("", None)]
 )
 def test_the_cache_of_the_environment_is_a_variable(
     monkeypatch: pytest.MonkeyPatch, value: str, url: str | None
 ) -> None:
-    from bentos.model_server.service import settings
-
     monkeypatch.setenv("SLIPWAY_CACHE_URL", value)
-    assert settings("iris:3").cache_url == url
+    assert from_environment("iris:3").cache_url == url
 
 
+# Importing BentoML warns about what it imports itself.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
 @pytest.mark.parametrize("value", ["many", "0", "nan", "-1"])
@@ -266,6 +263,7 @@ def test_a_setting_that_no_worker_could_read_stops_the_master(
         Inner.prepare()
 
 
+# Importing BentoML warns about what it imports itself.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
 def test_a_relative_path_to_the_keys_stops_the_master(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,3 +82,4 @@ def test_behind_a_trusted_proxy_the_client_is_whom_the_proxy_names() -> None:
         # The first is what the client wrote, the second what the proxy saw.
         sent = client.get("/predict", headers={"x-forwarded-for": "10.6.6.6, 10.0.0.1"})
         assert proxied.logged(sent.headers["x-request-id"])["client"] == "10.0.0.1"
+        assert sent.json()["headers"]["x-forwarded-for"] == "10.0.0.1"

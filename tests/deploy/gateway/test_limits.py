@@ -72,6 +72,8 @@ def test_an_address_cannot_be_made_up(gateway: Running, other: httpx.Client) -> 
         ]
     assert answers[-1].status_code == 429
     assert gateway.logged(answers[-1].headers["x-request-id"])["client"] == "127.0.0.77"
+    # The model server is told who asks, too: a client on this machine needs no key there.
+    assert answers[0].json()["headers"]["x-forwarded-for"] == "127.0.0.77"
 
 
 def test_a_key_longer_than_any_of_ours_is_told_apart_by_its_beginning(gateway: Running) -> None:
