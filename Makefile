@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test check bench lock schemas clean
+.PHONY: help demo up down status test check bench bench-peers lock schemas clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ DEV := .venv/.dev
 SLIPWAY := $(BIN)/slipway
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Slipway needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12")'
@@ -46,8 +46,17 @@ check: $(DEV) ## linters, types and the import rule alone
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DEV) ## measure times and memory; writes docs/benchmarks.md
+bench: $(DEV) ## measure the platform, and the model server against its peers; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.platform
+	@$(BIN)/python -m benchmarks.serving
+
+PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))
+bench-peers: $(PEERS) ## install the peers of the benchmark, each in an environment of its own
+
+.venv-bench/%/.installed: benchmarks/peers/%.txt | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench/$*
+	$(BIN)/uv pip install --compile-bytecode --python .venv-bench/$*/bin/python -r $<
+	@touch $@
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock: | $(BIN)/uv ## resolve the lock files anew
@@ -61,4 +70,4 @@ schemas: $(PLATFORM) ## write serving_config/schemas anew
 
 clean: ## stop the platform, remove its state and the environment
 	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down; fi
-	rm -rf .slipway .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .slipway .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,23 +1,21 @@
-"""Times and memory of the local platform: `make bench` writes docs/benchmarks.md.
+"""Times and memory of the local platform: `python -m benchmarks.platform` writes its
+section of docs/benchmarks.md.
 
 Everything is started for this run on free ports and ended after it.
 """
 
 import os
-import platform as machine
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
+from benchmarks import report
 from deploy.supervision import Supervisor
 from tests.end_to_end.harness import SETOSA, Checkout, wait_for
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "docs" / "benchmarks.md"
 _SETTLE_SECONDS = 20
 
 Figure = tuple[str, str, str, str]
@@ -74,23 +72,14 @@ def serving_extra() -> Figure:
     return "serving extra, installed", f"{size / 1e6:.0f} MB", "200 MB", how
 
 
-def write(figures: list[Figure]) -> None:
-    """The table, with what it was measured on."""
-    cpu = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
-    lines = [
-        "# Benchmarks",
+def lines(figures: list[Figure]) -> list[str]:
+    """The section of docs/benchmarks.md, with what it was measured on."""
+    return [
+        f"`python -m benchmarks.platform` on {report.hardware()}; load average "
+        f"{os.getloadavg()[2]:.1f}. One run: these machines are noisy.",
         "",
-        f"`make bench` on {machine.system()} {machine.machine()}, Python "
-        f"{machine.python_version()}, {cpu}; load average {os.getloadavg()[2]:.1f}. One run: "
-        "these machines are noisy.",
-        "",
-        "| what | measured | target | how |",
-        "|---|---|---|---|",
-        *(f"| {' | '.join(figure)} |" for figure in figures),
-        "",
+        *report.table(("what", "measured", "target", "how"), figures),
     ]
-    RESULT.write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
 
 
 def main() -> None:
@@ -101,7 +90,7 @@ def main() -> None:
     finally:
         checkout.slipway("down")
         checkout.close()
-    write(figures)
+    report.write("Platform", lines(figures))
 
 
 if __name__ == "__main__":

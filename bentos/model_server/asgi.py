@@ -21,6 +21,12 @@ BODY_TIMEOUT_SECONDS = 30.0
 # Ids tell requests apart, they guard nothing. Seeded by the system, in each process anew.
 _ids = Random()  # noqa: S311
 
+# 204 has neither type nor length: it goes ASGI's way.
+STATUS_LINES = {
+    int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in HTTPStatus
+    if status != HTTPStatus.NO_CONTENT
+}
 Header = tuple[bytes, bytes]
 
 
@@ -212,15 +218,22 @@ async def send_response(
 
     The content-length is that of the body, also for HEAD.
     """
-    cycle = request.uvicorn
-    if cycle is not None and response.status == HTTPStatus.OK and not response.headers:
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
+    own = response.headers
+    names = [name for name, _ in own] if own else ()
+    status = STATUS_LINES.get(response.status)
+    # What closes the connection goes ASGI's way, which knows how.
+    if request.uvicorn is not None and status is not None and "connection" not in names:
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if own:
+            lines += "".join([f"{name}: {value}\r\n" for name, value in own]).encode("latin-1")
+        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b" % (
+            status,
             response.content_type.encode(),
             len(response.body),
-            b"".join([b"%b: %b\r\n" % header for header in headers]),
+            lines,
         )
         body = b"" if request.method == "HEAD" else response.body
-        if uvicorn_request.write(cycle, head, body):
+        if uvicorn_request.write(request.uvicorn, head, body):
             return
     await _send_by_asgi(send, request, response, headers)
 

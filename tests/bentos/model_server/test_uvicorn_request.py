@@ -58,8 +58,24 @@ def test_the_locked_uvicorn_is_the_one_that_is_known() -> None:
     assert uvicorn_request.KNOWN is not None
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/predict", ROW, b"200 OK"),
+        ("POST", "/predict", b"{", b"400 Bad Request"),
+        ("POST", "/predict", b"{}", b"422 Unprocessable "),
+        ("GET", "/predict", b"", b"405 Method Not Allowed"),
+        ("GET", "/", b"", b"307 Temporary Redirect"),
+        ("GET", "/nowhere", b"", b"404 Not Found"),
+    ],
+)
 def test_both_ways_answer_with_the_same_bytes(
-    iris_port: int, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    path: str,
+    body: bytes,
+    status: bytes,
+    iris_port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: list[bool] = []
     write = uvicorn_request.write
@@ -69,14 +85,14 @@ def test_both_ways_answer_with_the_same_bytes(
         return taken[-1]
 
     monkeypatch.setattr(uvicorn_request, "write", seen)
-    request = post(ROW, "x-request-id: same")
+    request = post(body, "x-request-id: same", method=method, path=path)
     short = exchange(iris_port, request)[0]
     assert taken == [True]
     monkeypatch.setattr(uvicorn_request, "KNOWN", None)
     long = exchange(iris_port, request)[0]
     assert taken == [True]
     assert without_date(short) == without_date(long)
-    assert short.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert short.startswith(b"HTTP/1.1 " + status)
 
 
 def test_pipelined_requests_are_answered_in_their_order(iris_port: int) -> None:
