@@ -34,12 +34,14 @@ class ModelServerService(Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> "ASGIApp":
         """Our application in front, BentoML's behind it. Called once in each worker."""
+        from bentos.model_server import event_loop
         from bentos.model_server.app import ModelServer
         from bentos.model_server.json_logging import log_as_json
         from bentos.model_server.lifecycle import Lifecycle
         from bentos.model_server.metrics import Metrics
 
         die_with_master()
+        event_loop.install()
         quiet_uvicorn()
         log_as_json()
         settings = from_environment(str(self.bento.tag) if self.bento else "unpacked")

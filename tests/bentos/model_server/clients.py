@@ -95,7 +95,12 @@ def served(
 ) -> Iterator[tuple[int, Lifecycle]]:
     """The application under uvicorn, as BentoML runs it, on a free port."""
     lifecycle = Lifecycle(Settings(parts.write(folder, limits)), Metrics(None))
-    config = uvicorn.Config(ModelServer(lifecycle), log_config=None, server_header=False)
+    config = uvicorn.Config(
+        ModelServer(lifecycle),
+        log_config=None,
+        server_header=False,
+        loop="bentos.model_server.event_loop:Loop",
+    )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
