@@ -92,7 +92,7 @@ class Serving(Settings):
     """Rows of one request."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
     """Bytes of one request's body."""
-    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """Requests that one worker has in hand at once; what comes beyond that is refused (503)."""
     max_queue_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Rows that may wait for inference in one worker; what comes beyond that is refused (503)."""

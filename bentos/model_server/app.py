@@ -17,12 +17,12 @@ from starlette.types import Receive, Scope, Send
 from bentos.model_server import problems
 from bentos.model_server.access_log import AccessLog, Clock, Line
 from bentos.model_server.asgi import (
+    ArrivingBodies,
     ClientDisconnectedError,
     Header,
     Request,
     Response,
     Route,
-    SlowBodies,
     problem_response,
     send_response,
     with_headers,
@@ -58,7 +58,7 @@ class ModelServer:
         )
         self._routes = {route.path: route for part in parts for route in part.routes()}
         self._lifespan = Router(lifespan=self._run)
-        self._bodies = SlowBodies()
+        self._bodies = ArrivingBodies()
         self._in_hand = 0
         self._clock = Clock()
         self._log: AccessLog | None = None

@@ -18,6 +18,8 @@ from bentos.model_server.problems import Problem, body_too_large, unsupported_me
 SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 BODY_TIMEOUT_SECONDS = 30.0
+# Of all bodies that are still arriving at one worker: a thousand slow clients must not fill it.
+MAX_HELD_BYTES = 256 << 20
 # Ids tell requests apart, they guard nothing. Seeded by the system, in each process anew.
 _ids = Random()  # noqa: S311
 
@@ -49,11 +51,12 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     return given.decode() if SANE_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
 
 
-class SlowBodies:
-    """Ends the wait for bodies that do not arrive in time: one look a second at all of them,
-    where a timer for each would cost as much as reading it."""
+class ArrivingBodies:
+    """What has come of the bodies that come in parts: bounded in bytes, and in time by one look a
+    second at all of them, where a timer for each would cost as much as reading it."""
 
     def __init__(self) -> None:
+        self.held = 0  # bytes
         self.waiting: dict[asyncio.Task[object], float] = {}  # since, `time.monotonic()`
         self.overdue: set[asyncio.Task[object]] = set()
 
@@ -81,7 +84,7 @@ class Request:
         "rows", "started", "uvicorn",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, bodies: SlowBodies) -> None:
+    def __init__(self, scope: Scope, receive: Receive, bodies: ArrivingBodies) -> None:
         self.started = time.monotonic()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -156,17 +159,23 @@ class Request:
     async def _read(self, limit: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > limit:
-                raise body_too_large(limit, close=True)
-            if not message.get("more_body", False):
-                return b"".join((*chunks, chunk)) if chunks else chunk
-            chunks.append(chunk)
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnectedError
+                chunk: bytes = message.get("body", b"")
+                size += len(chunk)
+                self._bodies.held += len(chunk)
+                if size > limit:
+                    raise body_too_large(limit, close=True)
+                if not message.get("more_body", False):
+                    return b"".join((*chunks, chunk)) if chunks else chunk
+                if self._bodies.held > MAX_HELD_BYTES:
+                    raise problems.too_many_bodies(self._bodies.held)
+                chunks.append(chunk)
+        finally:
+            self._bodies.held -= size
 
 
 def _require_json_type(given: str) -> None:

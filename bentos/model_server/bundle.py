@@ -38,7 +38,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_rows: int = 1000
     max_body_bytes: int = 4 << 20
-    max_concurrency: int = 1024
+    max_concurrency: int = 4096
     max_queue_rows: int = 10_000
     max_batch_rows: int = 256
     deadline_seconds: float = 10

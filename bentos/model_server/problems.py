@@ -197,6 +197,16 @@ def overloaded(detail: str) -> Problem:
     return unavailable("overloaded", detail, retry_after=1)
 
 
+def too_many_bodies(held: int) -> Problem:
+    """503: what is arriving from all clients together would fill the memory."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "overloaded",
+        f"{held} bytes of unfinished bodies are being received, which is over the limit",
+        headers=(("retry-after", "1"), ("connection", "close")),
+    )
+
+
 def deadline_passed(seconds: float) -> Problem:
     """504: the answer would come too late."""
     return Problem(

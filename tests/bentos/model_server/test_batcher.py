@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.model_server.asgi import ClientDisconnectedError, Request, SlowBodies
+from bentos.model_server.asgi import ArrivingBodies, ClientDisconnectedError, Request
 from bentos.model_server.batcher import Batcher
 from bentos.model_server.bundle import Limits
 from bentos.model_server.executors import Done, Executor, Inline, OneThread
@@ -53,7 +53,7 @@ def request(client: Client | None = None) -> Request:
     async def receive() -> dict[str, Any]:
         raise AssertionError("the batcher reads no body")
 
-    made = Request(scope, receive, SlowBodies())
+    made = Request(scope, receive, ArrivingBodies())
     made.uvicorn = client
     return made
 

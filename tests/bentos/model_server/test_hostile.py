@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import select
 import socket
 from collections.abc import Iterator
 
@@ -130,6 +131,26 @@ def test_malformed_http_is_a_400_or_a_closed_connection(data: bytes, port: int) 
         while part := client.recv(4096):
             answer += part
     assert not answer or answer.startswith(b"HTTP/1.1 400")
+
+
+def test_unfinished_bodies_of_many_clients_do_not_fill_the_memory(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.model_server.asgi.MAX_HELD_BYTES", 3_000_000)
+    head = (
+        b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: 1000001\r\n\r\n"
+    )
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(4)]
+    try:
+        for client in slow:
+            client.sendall(head + b" " * 1_000_000)
+        answered, _, _ = select.select(slow, [], [], 20)
+        assert answered[0].recv(4096).startswith(b"HTTP/1.1 503")
+        assert len(answered) == 1
+    finally:
+        for client in slow:
+            client.close()
 
 
 def test_clients_that_stop_in_the_middle_of_a_body_stop_nobody_else(
