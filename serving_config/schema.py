@@ -90,7 +90,7 @@ class Serving(Settings):
 
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Rows of one request."""
-    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 27)] = 4 << 20
     """Bytes of one request's body."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """Requests that one worker has in hand at once; what comes beyond that is refused (503)."""

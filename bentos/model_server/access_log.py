@@ -7,9 +7,12 @@ stops the thread, never the server. What does not fit into its queue is dropped 
 import asyncio
 import os
 import queue
+import select
+import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -55,6 +58,17 @@ class Clock:
         return f"{self._prefix}{int((seconds - whole) * 1000):03d}Z"
 
 
+def pieces(lines: bytes, most: int | None) -> Iterator[bytes]:
+    """Whole lines, at most so many bytes together (but a longer line); all of it for None."""
+    start = 0
+    while most is not None and len(lines) - start > most:
+        end = lines.rfind(b"\n", start, start + most) + 1 or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+    if start < len(lines):
+        yield lines[start:]
+
+
 class AccessLog:
     """descriptor: where the lines go; dropped: told how many were lost.
 
@@ -68,6 +82,9 @@ class AccessLog:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._groups: queue.Queue[bytes | None] = queue.Queue(MAX_GROUPS)
+        # Workers share a pipe, into which only so much goes in one piece; a file takes any length.
+        pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        self._atomic = select.PIPE_BUF if pipe else None
         self._encode = msgspec.json.Encoder().encode_lines
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
@@ -103,10 +120,21 @@ class AccessLog:
         self._thread.join(1)
 
     def _write(self) -> None:
+        torn = False
         while (group := self._groups.get()) is not None:
-            view = memoryview(group)
-            try:
-                while view:
-                    view = view[os.write(self._descriptor, view) :]
-            except OSError:  # a full disk or a closed pipe: the next group may fare better
-                continue
+            for piece in pieces(group, self._atomic):
+                try:
+                    self._write_all(b"\n" + piece if torn else piece)
+                    torn = False
+                except OSError:  # a full disk or a closed pipe: the next may fare better
+                    torn = True
+                    self._lose(piece.count(b"\n"))
+
+    def _write_all(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def _lose(self, lines: int) -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._dropped, lines)

@@ -127,7 +127,7 @@ class ModelServer:
                 raise problems.method_not_allowed(request.method, route.path, route.allowed)
             if route.inference:
                 request.caller = self.lifecycle.keys.require(
-                    request.headers, request.client, "predict"
+                    request.headers, request.peer, "predict"
                 )
                 self._admit()
                 try:

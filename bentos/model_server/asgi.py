@@ -74,18 +74,20 @@ class ArrivingBodies:
 class Request:
     """One HTTP request.
 
-    started: `time.monotonic()` when it came in; client: its IP address; caller: the name of its
+    started: `time.monotonic()` when it came in; client: its IP address, as a proxy on this machine
+    may state it; peer: the IP address of the socket's other end; caller: the name of its
     API key, once that is known; rows: of its inference; cache: what the response cache had for
     it, where there is one; uvicorn: see uvicorn_request.
     """
 
     __slots__ = (
         "_bodies", "_receive", "cache", "caller", "client", "headers", "id", "method", "path",
-        "rows", "started", "uvicorn",
+        "peer", "rows", "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: ArrivingBodies) -> None:
         self.started = time.monotonic()
+        self.uvicorn = uvicorn_request.of(receive)
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         # The first of a repeated header counts.
@@ -93,12 +95,12 @@ class Request:
         self.id = request_id_of(self.headers)
         client = scope.get("client")
         self.client: str | None = client[0] if client else None
+        self.peer = self.client if self.uvicorn is None else uvicorn_request.peer(self.uvicorn)
         self.rows = 0
         self.caller = ""
         self.cache: str | None = None
         self._receive = receive
         self._bodies = bodies
-        self.uvicorn = uvicorn_request.of(receive)
 
     def gone(self) -> bool:
         """Whether the client has left, as far as uvicorn tells."""
@@ -134,7 +136,7 @@ class Request:
         """The body, at most `limit` bytes: a 413 Problem as soon as more is declared or came, a
         408 one where it does not arrive in time. Raises ClientDisconnectedError."""
         declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit:
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
             raise body_too_large(limit, close=False)
         if self.uvicorn is not None:
             whole = uvicorn_request.whole_body(self.uvicorn)

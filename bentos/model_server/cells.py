@@ -41,17 +41,18 @@ class Cells:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._indexes: dict[Key, int] = {}
+        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         if folder is None:
             self.values = memoryview(bytearray(8 * CAPACITY)).cast("d")
             return
         with _locked(folder):
             _fold(folder)
-        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        # Unlinked only by a later worker, which finds the process gone.
-        with (folder / f"{self._name}.cells").open("w+b") as file:
-            file.truncate(8 * CAPACITY)
-            self.values = memoryview(mmap.mmap(file.fileno(), 8 * CAPACITY)).cast("d")
-        (folder / f"{self._name}.keys").touch()
+            (folder / f"{self._name}.keys").touch()
+            # Unlinked only by a later worker, which finds the process gone.
+            with (folder / f"{self._name}.cells").open("w+b") as file:
+                # Not a sparse file: on a full disk the first count in it would be the end.
+                os.posix_fallocate(file.fileno(), 0, 8 * CAPACITY)
+                self.values = memoryview(mmap.mmap(file.fileno(), 8 * CAPACITY)).cast("d")
 
     def index(self, *key: str) -> int:
         """Where a number is in `values`, allocated at the first call. The last cell takes
@@ -103,8 +104,11 @@ def _read(folder: Path, name: str) -> Iterator[tuple[Key, float]]:
     data = memoryview((folder / f"{name}.cells").read_bytes()).cast("d")
     lines = (folder / f"{name}.keys").read_text().splitlines(keepends=True)
     for place, line in enumerate(lines):
-        if line.endswith("\n"):  # else the worker was killed while it wrote
-            yield tuple(json.loads(line)), data[place]
+        try:
+            key = json.loads(line)
+        except ValueError:  # the worker was killed, or the disk was full, while it wrote
+            return
+        yield tuple(key), data[place]
 
 
 def _names(folder: Path, retired: Retired) -> list[str]:

@@ -4,10 +4,11 @@ Decoding goes straight into structs made from the contract. What msgspec accepts
 what it refuses is read a second time to say why.
 """
 
-import re
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,18 +16,17 @@ from bentos.model_server import explain
 from bentos.model_server.contract import Contract, ContractError, Scalar
 from bentos.model_server.fields import Field, compile_fields
 from bentos.model_server.problems import (
+    MAX_ERRORS,
     FieldError,
     Problem,
-    clean,
     invalid,
     malformed,
     too_many_rows,
 )
 
-# A refused body beyond this is not read again to find all the words: in Python that takes up to
-# 0.25 s for each MB, in which nobody else would be served.
-EXPLAINED_BYTES = 1 << 18
-_PATH = re.compile(r" - at `(?P<path>.*)`$")
+# A body beyond this is decoded in a thread, for it may take a while, and if it is refused not read
+# again to find all the words: in Python that takes up to 0.25 s for each MB.
+LARGE_BODY = 1 << 18
 Row = tuple[Scalar, ...]
 Explain = Callable[[Any], list[FieldError]]
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -52,23 +52,19 @@ def row_structs(fields: Sequence[Field]) -> tuple[type[msgspec.Struct], type[msg
     return named, msgspec.defstruct("Values", types, array_like=True, **strict)
 
 
-def in_brief(refusal: BaseException) -> Problem:
-    """msgspec's own words for its first complaint: of the two ways to read a request, those of
-    the one that came further."""
-    if isinstance(refusal, RecursionError):
-        return malformed("the body is nested too deeply")
-    if not isinstance(refusal, msgspec.ValidationError):
-        return malformed(f"the body cannot be read: {refusal}")
-    tries = [e for e in (refusal.__context__, refusal) if isinstance(e, msgspec.ValidationError)]
-    found = [(_PATH.search(str(error)), str(error)) for error in tries]
-    paths = [(match["path"] if match else explain.WHOLE_BODY, text) for match, text in found]
-    path, text = max(paths, key=lambda pair: len(pair[0]))
-    return invalid([FieldError(clean(path, 80), clean(_PATH.sub("", text), 200))])
-
-
 def _decoder(field: str, annotation: Any) -> msgspec.json.Decoder[Any]:
     struct = msgspec.defstruct("Request", [(field, annotation)], forbid_unknown_fields=True)
     return msgspec.json.Decoder(struct)
+
+
+T = TypeVar("T")
+
+
+async def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """What a decoder makes of a body; of a large one in a thread, so that others are served."""
+    if len(body) > LARGE_BODY:
+        return await asyncio.to_thread(decode, body)
+    return decode(body)
 
 
 class Codec:
@@ -157,16 +153,26 @@ class Codec:
         and only then is the body read again. A text that spells its own quotes as \\u0022 can
         hide a second key from this; its sender fools nobody else.
         """
-        if self._categories and not all(
-            row[i] in allowed for i, allowed in self._categories for row in rows
-        ):
-            raise self._problem(body, find, None)
+        if self._categories:
+            self._require_categories(rows, find)
         if body.count(b'"') != quotes and (errors := find(explain.parse(body))):
             raise invalid(errors)
 
-    def _problem(self, body: bytes, find: Explain, refusal: BaseException | None) -> Problem:
-        if refusal is not None and len(body) > EXPLAINED_BYTES:
-            return in_brief(refusal)
+    def _require_categories(self, rows: Sequence[Row], find: Explain) -> None:
+        many = find is self._explain_many
+        wrong = (
+            FieldError(field.name, field.complaint(row[i]) or "", number if many else None)
+            for number, row in enumerate(rows)
+            for i, allowed in self._categories
+            if row[i] not in allowed
+            for field in [self.fields[i]]
+        )
+        if errors := list(islice(wrong, MAX_ERRORS + 1)):
+            raise invalid(errors)
+
+    def _problem(self, body: bytes, find: Explain, refusal: BaseException) -> Problem:
+        if len(body) > LARGE_BODY:
+            return explain.in_brief(refusal)
         if errors := find(explain.parse(body)):
             return invalid(errors)
         return malformed(f"the body cannot be read: {refusal}")

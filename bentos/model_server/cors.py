@@ -10,12 +10,12 @@ from bentos.model_server.asgi import Header, Response
 
 ALLOWED_METHODS = "GET, HEAD, POST"
 ALLOWED_HEADERS = (
-    "authorization, content-type, traceparent, x-api-key, x-environment, x-model-version, "
-    "x-request-id"
+    "authorization, content-type, inference-header-content-length, traceparent, x-api-key, "
+    "x-environment, x-model-version, x-request-id"
 )
 EXPOSED_HEADERS = (
-    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Cache, X-Environment, "
-    "X-Model-Version, X-Request-ID"
+    "Inference-Header-Content-Length, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
+    "Retry-After, X-Cache, X-Environment, X-Model-Version, X-Request-ID"
 )
 # How long a browser need not ask again, in seconds.
 MAX_AGE = "600"

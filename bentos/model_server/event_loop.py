@@ -60,9 +60,18 @@ class Listener:
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         joining = self._loop.connect_accepted_socket(self._protocol_factory, connection)
-        task = self._loop.create_task(joining)
+        task: asyncio.Task[Any] = self._loop.create_task(joining)
         self._joining.add(task)
-        task.add_done_callback(self._joining.discard)
+        task.add_done_callback(self._joined)
+
+    def _joined(self, task: "asyncio.Task[Any]") -> None:
+        self._joining.discard(task)
+        if task.cancelled():
+            return
+        if error := task.exception():
+            logger.error("A new connection is lost: %s", error)
+        elif self._sock.fileno() < 0:  # uvicorn has said goodbye to all that it knew
+            task.result()[0].close()
 
     def _resume(self) -> None:
         if self._sock.fileno() >= 0:
@@ -95,7 +104,9 @@ def factory(use_subprocess: bool = False) -> Callable[[], Loop]:
 
 
 def install() -> None:
-    """Make uvicorn's choice of a loop this one; to be called before it is configured."""
+    """Make uvicorn's own choice of a loop and a protocol these; to be called before it is
+    configured."""
     from uvicorn import config
 
     config.LOOP_FACTORIES["auto"] = f"{__name__}:factory"
+    config.HTTP_PROTOCOLS["auto"] = "bentos.model_server.http_protocol:Protocol"

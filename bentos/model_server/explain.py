@@ -5,16 +5,27 @@ the words for a refusal.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from bentos.model_server.fields import Field, shown
-from bentos.model_server.problems import MAX_ERRORS, FieldError, clean, malformed
+from bentos.model_server.problems import (
+    MAX_ERRORS,
+    FieldError,
+    Problem,
+    clean,
+    invalid,
+    malformed,
+)
 
 # Where the complaint is about the request as a whole, as JSONPath writes it.
 WHOLE_BODY = "$"
+_PATH = re.compile(r" - at `(?P<path>.*)`$")
 
 
 class _Object(dict[str, Any]):
@@ -138,3 +149,17 @@ def _row(fields: Sequence[Field], row: object, index: int, *, positional: bool) 
         return [FieldError("instances", "mixes objects and arrays; use one of them", index)]
     message = f"expected an object or an array of values, got {shown(row)}"
     return [FieldError("instances", message, index)]
+
+
+def in_brief(refusal: BaseException) -> Problem:
+    """msgspec's own words for its first complaint: of the two ways to read a request, those of
+    the one that came further."""
+    if isinstance(refusal, RecursionError):
+        return malformed("the body is nested too deeply")
+    if not isinstance(refusal, msgspec.ValidationError):
+        return malformed(f"the body cannot be read: {refusal}")
+    tries = [e for e in (refusal.__context__, refusal) if isinstance(e, msgspec.ValidationError)]
+    found = [(_PATH.search(str(error)), str(error)) for error in tries]
+    paths = [(match["path"] if match else WHOLE_BODY, text) for match, text in found]
+    path, text = max(paths, key=lambda pair: len(pair[0]))
+    return invalid([FieldError(clean(path, 80), clean(_PATH.sub("", text), 200))])

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from bentos.model_server import explain
+from bentos.model_server.codec import LARGE_BODY
 from bentos.model_server.problems import FieldError, Problem, clean, invalid, malformed
 from bentos.model_server.tensors import UNREADABLE
 
@@ -85,6 +86,8 @@ def read_request(body: bytes, header_length: bytes | None) -> tuple[InferRequest
 
 
 def _explained(header: bytes, error: BaseException) -> Problem:
+    if len(header) > LARGE_BODY:
+        return explain.in_brief(error)
     document = explain.parse(header)
     inputs = document.get("inputs") if isinstance(document, dict) else None
     tensors = inputs if isinstance(inputs, list) else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bentos.model_server import process
 from bentos.model_server.answers import Answers, version_header
-from bentos.model_server.asgi import Header, Request
+from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, Header, Request
 from bentos.model_server.batcher import Batcher
 from bentos.model_server.bundle import BundleError, Limits, ModelFolder, read_model_folder
 from bentos.model_server.cache import CachedInference, CacheError, cached_inference
@@ -104,7 +104,7 @@ class Lifecycle:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.keys = Keys(settings.keys)
+        self.keys = Keys(settings.keys, required=settings.keys_required)
         self.model: LoadedModel | None = None
         # Of every answer: X-Model-Version once it is known, Connection while draining.
         self.headers: tuple[Header, ...] = ()
@@ -118,7 +118,7 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Begin to load and return at once, so that /health answers meanwhile."""
-        process.drain_on_sigterm(self.drain, self.settings.drain_seconds)
+        process.drain_on_sigterm(self.drain, self.settings.drain_seconds, self._last_answer)
         self._loading = asyncio.create_task(self._load())
         self._watching = asyncio.create_task(self.keys.watch())
 
@@ -129,6 +129,11 @@ class Lifecycle:
                 task.cancel()
         if self.model is not None:
             await self.model.close()
+
+    def _last_answer(self) -> float:
+        """Seconds after which nobody waits for an answer any more, only to be disconnected."""
+        limits = Limits() if self.model is None else self.model.limits
+        return limits.deadline_seconds + BODY_TIMEOUT_SECONDS
 
     def drain(self) -> None:
         """Answer what still comes, but tell load balancers to send no more."""
@@ -147,6 +152,7 @@ class Lifecycle:
             verified = await asyncio.to_thread(load_model, folder, self.settings.threads)
             cache = await self._start_cache(folder)
             model = LoadedModel(verified, self.settings.execution, self.metrics, cache)
+            self.metrics.describe(model.contract, self.settings.bento)
         except REFUSALS as error:
             self.refusal = str(error)
             logger.error("The model is refused and will not be served: %s", error)
@@ -155,7 +161,6 @@ class Lifecycle:
             self.refusal = "an unexpected error while loading; see the server's log"
             logger.exception("The model cannot be loaded")
             return
-        self.metrics.describe(model.contract, self.settings.bento)
         # BentoML's imports are a large heap; without this each full collection walks over it.
         gc.collect()
         gc.freeze()

@@ -52,20 +52,18 @@ INFO_LABELS = ("model", "version", "variant", "run_id", "onnx_sha256", "bento")
 class Histogram:
     """Cells for each bucket, not cumulated, then one for the sum."""
 
-    __slots__ = ("_bounds", "_first", "_sum", "_values")
+    __slots__ = ("_bounds", "_buckets", "_sum", "_values")
 
     def __init__(self, cells: Cells, name: str, *labels: str) -> None:
         self._bounds = HISTOGRAMS[name][2]
         places = [*map(str, self._bounds), "+Inf", "sum"]
         indexes = [cells.index(name, *labels, place) for place in places]
         self._values = cells.values
-        self._first, self._sum = indexes[0], indexes[-1]
-        if self._sum - self._first != len(self._bounds) + 1:
-            raise RuntimeError(f"there is no room for the metric {name}")
+        self._buckets, self._sum = indexes[:-1], indexes[-1]
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self._values[self._first + bisect_left(self._bounds, value)] += 1.0
+        self._values[self._buckets[bisect_left(self._bounds, value)]] += 1.0
         self._values[self._sum] += value
 
 

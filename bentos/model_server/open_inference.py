@@ -9,8 +9,9 @@ import msgspec
 
 from bentos.model_server.answers import version_header
 from bentos.model_server.asgi import Request, Response, Route
+from bentos.model_server.codec import Row, decoded
 from bentos.model_server.inference_metadata import ServerMetadata, model_metadata
-from bentos.model_server.inference_request import HEADER_LENGTH, read_request
+from bentos.model_server.inference_request import HEADER_LENGTH, InferRequest, read_request
 from bentos.model_server.inference_response import (
     PREDICTION,
     PROBABILITIES,
@@ -50,7 +51,9 @@ def require_tensors(request: Request) -> None:
     Clients of this protocol send no Content-Type or `application/octet-stream`.
     """
     media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media not in (b"", b"application/octet-stream"):
+    # A web page may send a body without a type anywhere, and says where it comes from.
+    bare = media == b"" and b"origin" not in request.headers
+    if media != b"application/octet-stream" and not bare:
         request.require_json()
     request.require_identity()
 
@@ -118,9 +121,14 @@ class OpenInferenceRoutes:
         tensors = self._model(request)
         require_tensors(request)
         body = await request.body(tensors.model.limits.max_body_bytes)
-        parsed, binary = read_request(body, request.headers.get(HEADER_LENGTH.lower().encode()))
-        wanted = requested(parsed, tensors.outputs.datatypes)
-        rows = tensors.rows.decode(parsed.inputs, binary)
+        length = request.headers.get(HEADER_LENGTH.lower().encode())
+
+        def decode(body: bytes) -> tuple[InferRequest, dict[str, bool], list[Row]]:
+            parsed, binary = read_request(body, length)
+            wanted = requested(parsed, tensors.outputs.datatypes)
+            return parsed, wanted, tensors.rows.decode(parsed.inputs, binary)
+
+        parsed, wanted, rows = await decoded(decode, body)
         scored = await tensors.model.infer(rows, request)
         return tensors.outputs.encode(scored, parsed.id, wanted)
 

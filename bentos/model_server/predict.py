@@ -1,6 +1,7 @@
 """`/predict` and `/predict/batch`: a body becomes rows, rows become an answer."""
 
 from bentos.model_server.asgi import Request, Response, Route
+from bentos.model_server.codec import decoded
 from bentos.model_server.lifecycle import Lifecycle
 
 
@@ -21,7 +22,8 @@ class PredictRoutes:
         """One row in, one prediction out."""
         model = self._lifecycle.require_model()
         request.require_json()
-        row = model.codec.decode_one(await request.body(model.limits.max_body_bytes))
+        body = await request.body(model.limits.max_body_bytes)
+        row = await decoded(model.codec.decode_one, body)
         scored = await model.infer([row], request)
         return Response(model.answers.one(scored, request.id))
 
@@ -29,6 +31,7 @@ class PredictRoutes:
         """Several rows in, as many predictions out, in the same order."""
         model = self._lifecycle.require_model()
         request.require_json()
-        rows = model.codec.decode_batch(await request.body(model.limits.max_body_bytes))
+        body = await request.body(model.limits.max_body_bytes)
+        rows = await decoded(model.codec.decode_batch, body)
         scored = await model.infer(rows, request)
         return Response(model.answers.many(scored, request.id))

@@ -27,6 +27,9 @@ def prepare_master(workers: int) -> None:
     """In the master, before it starts workers: tell them its pid and where they share metrics."""
     os.environ[MASTER_PID] = str(os.getpid())
     os.environ.pop(METRICS_FOLDER, None)
+    keys = os.environ.get("SLIPWAY_KEYS")
+    if keys and os.path.exists(keys):  # also for a worker that starts after it has vanished
+        os.environ["SLIPWAY_KEYS_REQUIRED"] = "1"
     if workers > 1:
         folder = tempfile.mkdtemp(prefix="slipway-metrics-")
         os.environ[METRICS_FOLDER] = folder
@@ -51,7 +54,9 @@ def quiet_uvicorn() -> None:
     logging.getLogger("uvicorn.access").propagate = False
 
 
-def drain_on_sigterm(drain: Callable[[], None], seconds: float) -> None:
+def drain_on_sigterm(
+    drain: Callable[[], None], seconds: float, last_answer: Callable[[], float]
+) -> None:
     """On SIGTERM call `drain`, and only `seconds` later let uvicorn stop listening.
 
     A load balancer needs that time to see /ready fail; until then requests are answered. Does
@@ -67,5 +72,7 @@ def drain_on_sigterm(drain: Callable[[], None], seconds: float) -> None:
     def later(number: int, frame: FrameType | None) -> None:
         drain()
         loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
+        # uvicorn waits for every connection: one whose client reads nothing would keep it for ever.
+        loop.call_soon_threadsafe(loop.call_later, seconds + last_answer(), os._exit, 0)
 
     signal.signal(signal.SIGTERM, later)

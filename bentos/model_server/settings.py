@@ -20,7 +20,7 @@ class Settings:
     """bento: the tag being served, or `unpacked`.
 
     threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
-    listening; execution: where batches are computed, see executors; keys: see Keys;
+    listening; execution: where batches are computed, see executors; keys, keys_required: see Keys;
     cache_url: of a Redis, it may hold a password.
     """
 
@@ -31,6 +31,7 @@ class Settings:
     access_log: bool = False
     execution: Execution = "auto"
     keys: Path | None = None
+    keys_required: bool = False
     cache_url: str | None = field(default=None, repr=False)
 
 
@@ -77,5 +78,6 @@ def from_environment(bento: str) -> Settings:
         access_log=os.environ.get("SLIPWAY_ACCESS_LOG") != "0",
         execution=_execution(),
         keys=_keys(),
+        keys_required=os.environ.get("SLIPWAY_KEYS_REQUIRED") == "1",
         cache_url=os.environ.get("SLIPWAY_CACHE_URL") or None,
     )

@@ -33,6 +33,12 @@ def of(receive: Any) -> Any:
     return cycle if cycle is not None and type(cycle) is KNOWN else None
 
 
+def peer(cycle: Any) -> str | None:
+    """The socket's other end, whatever a header says: an IP address; None for a UNIX socket."""
+    address = cycle.on_response.__self__.client
+    return address[0] if address else None
+
+
 def whole_body(cycle: Any) -> bytes | None:
     """The body, if all of it has come and the client is there; else None: ask ASGI."""
     if cycle.more_body or cycle.disconnected or len(cycle.body) > LARGEST_BODY:

@@ -37,6 +37,8 @@ def server_process(
         "SLIPWAY_KEYS": str(home.keys),
         "SLIPWAY_ACCESS_LOG": "1" if environment.access_log else "0",
     }
+    if home.platform_key.exists():  # keys are in use: without them nobody is let in
+        variables["SLIPWAY_KEYS_REQUIRED"] = "1"
     if environment.cache_url is not None:
         variables["SLIPWAY_CACHE_URL"] = environment.cache_url
     grace = environment.drain_timeout_seconds

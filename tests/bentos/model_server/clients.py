@@ -100,6 +100,7 @@ def served(
         log_config=None,
         server_header=False,
         loop="bentos.model_server.event_loop:Loop",
+        http="bentos.model_server.http_protocol:Protocol",  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

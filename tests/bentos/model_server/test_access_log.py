@@ -4,6 +4,9 @@ import os
 import re
 import threading
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bentos.model_server import access_log
 from bentos.model_server.access_log import AccessLog, Line
 
@@ -70,3 +73,34 @@ def test_close_writes_what_is_left() -> None:
 
 def test_the_clock_tells_milliseconds() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", access_log.Clock().now())
+
+
+@given(
+    st.lists(st.binary(max_size=40).filter(lambda line: b"\n" not in line), max_size=30),
+    st.integers(1, 60),
+)
+def test_pieces_are_whole_lines_and_all_of_them(lines: list[bytes], most: int) -> None:
+    group = b"".join(line + b"\n" for line in lines)
+    found = list(access_log.pieces(group, most))
+    assert b"".join(found) == group
+    assert all(piece.endswith(b"\n") for piece in found)
+    assert all(len(piece) <= most or piece.count(b"\n") == 1 for piece in found)
+    assert list(access_log.pieces(group, None)) == ([group] if group else [])
+
+
+def test_what_cannot_be_written_is_counted() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    lost: list[int] = []
+
+    async def run() -> None:
+        log = AccessLog(lost.append, writer)
+        log.add(line(1))
+        log.flush()
+        while not lost:
+            await asyncio.sleep(0)
+        log.close()
+
+    asyncio.run(run())
+    os.close(writer)
+    assert lost == [1]

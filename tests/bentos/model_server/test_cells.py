@@ -67,6 +67,16 @@ def test_a_fold_that_was_killed_before_it_removed_the_files_counts_nothing_twice
     assert Cells(tmp_path).totals()["requests", "/predict"] == cells.MAX_ENDED + 1
 
 
+def test_a_worker_that_was_killed_while_it_wrote_a_key_breaks_nothing(tmp_path: Path) -> None:
+    mine = Cells(tmp_path)
+    mine.values[mine.index("requests", "/predict")] += 2
+    (keys,) = tmp_path.glob("*.keys")
+    keys.write_text(keys.read_text() + '["requests", "/pre')
+    other = Cells(tmp_path)
+    other.values[other.index("requests", "/predict")] += 1
+    assert other.totals() == {("requests", "/predict"): 3.0}
+
+
 def test_what_does_not_fit_any_more_is_counted_in_one_place(tmp_path: Path) -> None:
     full = Cells(None)
     places = {full.index("x", str(i)) for i in range(cells.CAPACITY + 10)}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bentos.model_server.codec import EXPLAINED_BYTES, Codec
+from bentos.model_server.codec import LARGE_BODY, Codec
 from bentos.model_server.contract import Contract, ContractError, GraphInput, Input, Outputs
 from bentos.model_server.fields import FLOAT32_MAX
 from bentos.model_server.problems import Problem
@@ -237,7 +237,7 @@ def test_the_largest_float32_is_accepted_and_the_next_float64_is_not() -> None:
     ],
 )
 def test_a_large_refused_body_is_explained_in_brief(body: bytes, field: str, words: str) -> None:
-    large = body.replace(b"%b", b"x" * EXPLAINED_BYTES)
+    large = body.replace(b"%b", b"x" * LARGE_BODY)
     with pytest.raises(Problem) as caught:
         CODEC.decode_batch(large)
     assert caught.value.status == 422

@@ -4,12 +4,16 @@ import gzip
 import pickle
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
+import msgspec
 import pytest
 
 from bentos.model_server.bundle import Limits
+from bentos.model_server.contract import TextPreprocessing
+from bentos.model_server.session import ModelSession
 from tests.bentos.model_server import models
 from tests.bentos.model_server.clients import JSON, PROBLEM, served
 
@@ -151,6 +155,69 @@ def test_unfinished_bodies_of_many_clients_do_not_fill_the_memory(
     finally:
         for client in slow:
             client.close()
+
+
+def test_a_header_without_end_is_refused(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"GET /ready HTTP/1.1\r\nhost: x\r\nx-long: ")
+        sent = 0
+        try:
+            while sent < (8 << 20):
+                client.sendall(b"x" * 65_536)
+                sent += 65_536
+        except OSError:
+            pass
+    assert sent < (8 << 20)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"GET /ready HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 70_000)
+        assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+def test_headers_that_do_not_come_end_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.model_server.http_protocol.HEADERS_SECONDS", 0.2)
+    silent = socket.create_connection(("127.0.0.1", port), timeout=20)
+    slow = socket.create_connection(("127.0.0.1", port), timeout=20)
+    slow.sendall(b"POST /predict HTTP/1.1\r\nhost:")
+    for client in (silent, slow):
+        assert client.recv(4096) == b""
+        client.close()
+
+
+def test_a_body_that_takes_its_time_is_not_taken_for_headers(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.model_server.http_protocol.HEADERS_SECONDS", 0.0)
+    head = (
+        b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(GOOD)
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(head + GOOD[:20])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+            assert silent.recv(4096) == b""  # the watch has looked
+        client.sendall(GOOD[20:])
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_length_of_thousands_of_digits_is_too_large(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: " + b"0" * 5000 + b"5\r\n\r\n12345"
+        )
+        assert client.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_marks_upon_marks_in_a_text_take_no_time(tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = models.spam()
+    steps = TextPreprocessing(lowercase=True, strip_accents=True)
+    inputs = tuple(msgspec.structs.replace(i, text=steps) for i in text.contract.inputs)
+    session = ModelSession(text.onnx, msgspec.structs.replace(text.contract, inputs=inputs))
+    started = time.process_time()
+    session.predict([("win cash now" + "\u0301\u0323" * 200_000,)])
+    assert time.process_time() - started < 5  # minutes, were they sorted
 
 
 def test_clients_that_stop_in_the_middle_of_a_body_stop_nobody_else(

@@ -51,6 +51,34 @@ def test_without_any_key_nobody_else_may(client: str | None) -> None:
     assert "no API key is configured" in problem.detail
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "local"),
+    [
+        (b"127.0.0.1", True),
+        (b"127.0.0.1, ::1", True),
+        (b"192.0.2.7", False),
+        (b"127.0.0.1, 192.0.2.7", False),
+        (b"192.0.2.7, 127.0.0.1", False),
+        (b"unknown", False),
+    ],
+)
+def test_whom_a_proxy_on_this_machine_names_has_to_be_here_too(
+    forwarded: bytes, local: bool
+) -> None:
+    headers = {b"x-forwarded-for": forwarded}
+    if local:
+        assert Keys(None).require(headers, HERE, "predict") == ""
+    else:
+        assert refused(Keys(None), headers, HERE, "predict").status == 401
+    # What a header says never helps a client that is elsewhere.
+    assert refused(Keys(None), headers, ELSEWHERE, "predict").status == 401
+
+
+def test_a_file_that_was_there_before_lets_nobody_in_when_it_is_gone(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json", required=True)
+    assert refused(keys, {}, HERE, "predict").status == 503
+
+
 def test_without_any_key_admin_is_closed_to_all() -> None:
     assert refused(Keys(None), {}, HERE, "admin").status == 401
 
@@ -59,7 +87,7 @@ def test_a_key_is_known_by_its_name_in_either_header_from_anywhere(store: KeySto
     key = store.add("ann", ["predict"])
     keys = Keys(store.home.keys)
     assert keys.require(sent(key), ELSEWHERE, "predict") == "ann"
-    for scheme in ("Bearer ", "bearer  "):
+    for scheme in ("Bearer ", "bearer "):
         header = {b"authorization": f"{scheme}{key}".encode()}
         assert keys.require(header, HERE, "predict") == "ann"
 
@@ -72,12 +100,15 @@ def test_x_api_key_goes_before_authorization(store: KeyStore) -> None:
     assert refused(keys, bearer | sent(""), HERE, "predict").status == 401
 
 
-@pytest.mark.parametrize("value", ["", "Basic YW5uOng=", "Bearer", "Bearer "])
+@pytest.mark.parametrize(
+    "value",
+    ["", "Basic YW5uOng=", "Bearer", "Bearer ", "BEARER {key}", "Bearer  {key}", "Bearer {key} "],
+)
 def test_with_a_key_configured_this_machine_needs_one_too(value: str, store: KeyStore) -> None:
-    store.add("ann", ["predict"])
+    key = store.add("ann", ["predict"])
     keys = Keys(store.home.keys)
     assert refused(keys, {}, HERE, "predict").status == 401
-    header = {b"authorization": value.encode()}
+    header = {b"authorization": value.replace("{key}", key).encode()}
     assert refused(keys, header, HERE, "predict").status == 401
 
 

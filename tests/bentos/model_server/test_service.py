@@ -194,6 +194,38 @@ def test_two_workers_add_up_their_metrics_and_die_with_their_master(
         assert port_is_free(address.port or 0)
 
 
+def test_a_dead_worker_is_replaced_and_what_it_counted_stays(
+    iris: Parts, bento: BuiltBento, home: Path
+) -> None:
+    example = {"features": iris.contract.example}
+    with bentoml_serve(bento.tag, home, SLIPWAY_WORKERS="2") as server:
+        wait_for(server, "/ready", 200)
+        before = set(server.master.children())
+        answered = ask_until_answered(server, example)
+        for worker in before:  # either of them may have counted the request
+            worker.kill()
+        deadline = time.monotonic() + 30
+        while len(set(server.master.children()) - before) < len(before):
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.05)
+        answered += ask_until_answered(server, example)
+        line = f'slipway_requests_total{{route="/predict",status="200"}} {answered}.0'
+        assert line in wait_for(server, "/metrics", 200).text
+
+
+def ask_until_answered(server: Server, body: dict[str, Any]) -> int:
+    """One good answer; before it, a worker may be gone or still loading."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if server.client.post("/predict", json=body).status_code == 200:
+                return 1
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(server.log.read_text())
+
+
 def test_keys_that_are_added_while_it_serves_are_asked_for(
     iris: Parts, bento: BuiltBento, home: Path
 ) -> None:

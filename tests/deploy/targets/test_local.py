@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
+from deploy.keys import KeyStore
 from deploy.ledger import Ledger, State
 from deploy.processes import free_port
 from deploy.release import Release
@@ -58,6 +59,16 @@ def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_
     assert with_cache.environment["SLIPWAY_CACHE_URL"] == "redis://cache.example"
     assert with_cache.environment["SLIPWAY_ACCESS_LOG"] == "0"
     assert process.log == "iris-3-staging-abcdef01"
+
+
+def test_once_there_are_keys_a_server_is_told_that_they_are_required(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    environment = Environment(name="staging")
+    assert "SLIPWAY_KEYS_REQUIRED" not in server_process("n", 1, "t", environment, home).environment
+    KeyStore(home).add("ann", ["predict"])
+    assert (
+        server_process("n", 1, "t", environment, home).environment["SLIPWAY_KEYS_REQUIRED"] == "1"
+    )
 
 
 @settings(deadline=None)
