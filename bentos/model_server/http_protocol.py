@@ -22,6 +22,9 @@ _PROBLEM = (
     b'"status":431,"detail":"the headers of the request are larger than %d bytes"}'
 )
 
+# One for each server, by its set of connections; asyncio itself keeps no task alive.
+_watches: dict[int, "asyncio.Task[None]"] = {}
+
 
 class Protocol(HttpToolsProtocol):
     """One connection. `awaited`: since when headers are to come, or None while there are some."""
@@ -37,7 +40,10 @@ class Protocol(HttpToolsProtocol):
         """The client is there, and may take a while until it says something."""
         super().connection_made(transport)
         self.awaited = time.monotonic()
-        Watch.over(self)
+        server = id(self.connections)
+        if server not in _watches:
+            _watches[server] = watching = self.loop.create_task(watch(self.connections))
+            watching.add_done_callback(lambda _: _watches.pop(server, None))
 
     def on_message_begin(self) -> None:
         """A request begins: from now on its headers are counted."""
@@ -62,23 +68,12 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class Watch:
-    """Closes connections whose headers do not come: one look a second at all of them, where a
-    timer for each would cost every request something."""
-
-    _task: "asyncio.Task[None] | None" = None
-
-    @classmethod
-    def over(cls, protocol: Protocol) -> None:
-        """See to it that somebody looks, as long as there are connections."""
-        if cls._task is None or cls._task.done():
-            cls._task = protocol.loop.create_task(cls._look(protocol.connections))
-
-    @staticmethod
-    async def _look(connections: set[Any]) -> None:
-        while connections:
-            await asyncio.sleep(1)
-            latest = time.monotonic() - HEADERS_SECONDS
-            for protocol in list(connections):
-                if protocol.awaited is not None and protocol.awaited < latest:
-                    protocol.transport.close()
+async def watch(connections: set[Any]) -> None:
+    """Close those whose headers do not come, as long as there are any: one look a second at all
+    of them, where a timer for each would cost every request something."""
+    while connections:
+        await asyncio.sleep(1)
+        latest = time.monotonic() - HEADERS_SECONDS
+        for protocol in list(connections):
+            if protocol.awaited is not None and protocol.awaited < latest:
+                protocol.transport.close()
