@@ -67,7 +67,15 @@ class KeyStore:
         return key
 
     def entries(self) -> list[KeyEntry]:
-        """The users' keys, the revoked ones too, in the order they were added."""
+        """The users' keys, the revoked ones too, in the order they were added.
+
+        KeyStoreError where there were keys and their file is gone: then nobody is let in.
+        """
+        if not self.home.keys.exists() and self.home.platform_key.exists():
+            raise KeyStoreError(
+                f"{self.home.keys} has vanished, so nobody is let in: bring it back, or delete "
+                f"{self.home.platform_key} as well to do without keys"
+            )
         return [entry for entry in self._read() if not entry.internal]
 
     def revoke(self, name: str) -> None:

@@ -82,7 +82,7 @@ class LoadedModel:
 
     async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
         """Score the validated rows of one request; at least one row. Raises as Batcher.infer."""
-        if self.cache is None:
+        if self.cache is None or b"no-cache" in request.headers.get(b"cache-control", b""):
             scored = await self._batcher.infer(rows, request)
         else:
             scored = await self.cache.infer(rows, request, self._batcher.infer)

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 MASTER_PID = "SLIPWAY_MASTER_PID"
@@ -25,6 +26,7 @@ logger = logging.getLogger("slipway.model_server")
 
 def prepare_master(workers: int) -> None:
     """In the master, before it starts workers: tell them its pid and where they share metrics."""
+    look_after_workers()
     os.environ[MASTER_PID] = str(os.getpid())
     os.environ.pop(METRICS_FOLDER, None)
     keys = os.environ.get("SLIPWAY_KEYS")
@@ -34,6 +36,22 @@ def prepare_master(workers: int) -> None:
         folder = tempfile.mkdtemp(prefix="slipway-metrics-")
         os.environ[METRICS_FOLDER] = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def look_after_workers() -> None:
+    """In the master: look every second whether a worker has died.
+
+    BentoML has circus look every ten; meanwhile the master's socket takes connections that nobody
+    answers.
+    """
+    from circus.arbiter import Arbiter
+
+    init = Arbiter.__init__
+
+    def often(self: Arbiter, *args: Any, **options: Any) -> None:
+        init(self, *args, **(options | {"check_delay": 1.0}))
+
+    Arbiter.__init__ = often
 
 
 def die_with_master() -> None:

@@ -138,13 +138,15 @@ def _problem_replies(limits: Limits, max_body_bytes: int) -> Json:
     details = _details(limits, max_body_bytes)
     busy = f"{limits.max_requests_per_server} requests are in flight to this model: try again"
     overflow = {"response_flag_filter": {"flags": ["UO"]}}
+    lost = {"response_flag_filter": {"flags": ["UF", "UC", "URX"]}}
     errors = [status for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
     return {
         "mappers": [
             _reply(overflow, HTTPStatus.SERVICE_UNAVAILABLE, busy),
+            _reply(lost, HTTPStatus.SERVICE_UNAVAILABLE, _LOST),
             *(_reply(_is(status), status, details.get(status)) for status in errors),
         ],
-        "body_format": _problem("The gateway could not answer"),
+        "body_format": _problem(None, "The gateway could not answer"),
     }
 
 
@@ -154,16 +156,33 @@ def _is(status: HTTPStatus) -> Json:
 
 
 def _reply(condition: Json, status: HTTPStatus, detail: str | None) -> Json:
-    reply: Json = {"filter": condition, "body_format_override": _problem(status.phrase, detail)}
+    reply: Json = {
+        "filter": condition,
+        "body_format_override": _problem(status, status.phrase, detail),
+    }
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         header = {"key": "retry-after", "value": "1"}
         reply["headers_to_add"] = [{"header": header, "append_action": "ADD_IF_ABSENT"}]
     return reply
 
 
-def _problem(title: str, detail: str | None = None) -> Json:
+_LOST = "the model server does not answer; it may be starting anew: try again"
+# As the model server names them, for programs to tell apart.
+_KINDS = {
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.REQUEST_TIMEOUT: "request-timeout",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body-too-large",
+    HTTPStatus.TOO_MANY_REQUESTS: "too-many-requests",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "headers-too-large",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+    HTTPStatus.GATEWAY_TIMEOUT: "deadline-passed",
+}
+
+
+def _problem(status: HTTPStatus | None, title: str, detail: str | None = None) -> Json:
+    kind = None if status is None else _KINDS.get(status)
     document = {
-        "type": "about:blank",
+        "type": "about:blank" if kind is None else f"urn:slipway:problem:{kind}",
         "title": title,
         "status": "%RESPONSE_CODE%",
         "detail": detail or "%LOCAL_REPLY_BODY%",

@@ -168,7 +168,13 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
     action = timeout | _weighted(state)
     weighted = _forward(anywhere, environment, action, prefix or None)
     # A version in the path goes before one in the header.
-    return [*(by_path if prefix else []), *by_header, weighted]
+    return [*([_with_slash(prefix), *by_path] if prefix else []), *by_header, weighted]
+
+
+def _with_slash(prefix: str) -> Json:
+    """The model's page links to its parts by relative addresses."""
+    redirect = {"path_redirect": f"{prefix}/", "response_code": "TEMPORARY_REDIRECT"}
+    return {"match": {"path": prefix}, "redirect": redirect}
 
 
 def route_table(routing: Routing) -> list[Json]:

@@ -49,7 +49,7 @@ def predict(client: httpx.Client, model: str, features: dict[str, Any]) -> dict[
                 wait = float(told)
         if attempt < ATTEMPTS:
             time.sleep(min(wait, LONGEST_WAIT))
-    raise RuntimeError(f"{model}: {problem} (request {request_id})")
+    raise RuntimeError(f"{model} at {client.base_url}: {problem} (request {request_id})")
 
 
 def detail(response: httpx.Response) -> str:
@@ -62,6 +62,8 @@ def detail(response: httpx.Response) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     with connect() as client:
         try:
             print(json.dumps(predict(client, sys.argv[1], json.loads(sys.argv[2]))))

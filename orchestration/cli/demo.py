@@ -132,4 +132,4 @@ def _where_to_look(platform: LocalPlatform) -> None:
         ("API docs of the default model", found.get("docs", found["gateway"])),
     ):
         console.print(f"  [bold]{title:40}[/]{address}", soft_wrap=True)
-    console.print("  [dim]`slipway status` shows what runs; `make down` stops it[/]")
+    console.print("  [dim]`make status` shows what runs; `make down` stops it[/]")

@@ -32,10 +32,13 @@ def keys() -> None:
 )
 def add(name: str, scopes: tuple[Scope, ...]) -> None:
     """Make a key and print it, this once: KEY=$(slipway keys add NAME)."""
-    click.echo(KeyStore(local_home()).add(name, scopes))
+    home = local_home()
+    first = not home.keys.exists()
+    click.echo(KeyStore(home).add(name, scopes))
     click.echo(
         f"This is {name}'s key; only its hash is kept, so save it now. Send it as X-API-Key or as "
-        "Authorization: Bearer. From now on a request without a key is refused.",
+        "Authorization: Bearer."
+        + (" From now on a prediction without a key is refused." if first else ""),
         err=True,
     )
 

@@ -193,3 +193,11 @@ def test_a_write_that_fails_changes_nothing(
     with pytest.raises(OSError, match="No space left"):
         store.revoke("ann")
     assert lets_in(home, key) == "ann"
+
+
+def test_a_file_that_vanished_is_not_an_empty_one(home: Home) -> None:
+    store = KeyStore(home)
+    store.add("ann", ["predict"])
+    home.keys.unlink()
+    with pytest.raises(KeyStoreError, match="has vanished, so nobody is let in"):
+        store.entries()

@@ -90,7 +90,7 @@ def test_it_gives_up_after_some_tries(gateway: Gateway) -> None:
     gateway.shed += [503] * 10
     called = call(gateway.url, "iris", json.dumps(ROW))
     assert called.returncode == 1
-    assert called.stderr.startswith("iris: 503")
+    assert ": 503" in called.stderr
     assert len(gateway.seen) == 4
 
 

@@ -1,5 +1,6 @@
 """The smoke test against a small real server that answers right, or wrong in one way."""
 
+import itertools
 import json
 import math
 import threading
@@ -71,6 +72,7 @@ def serving(change: Change) -> Iterator[tuple[str, list[dict[str, str]]]]:
             kind = "application/json" if status == 200 else "application/problem+json"
             self.send_response(status)
             self.send_header("content-type", kind)
+            self.send_header("retry-after", "0")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -100,6 +102,15 @@ def test_a_server_that_answers_bit_for_bit_and_refuses_what_it_should_passes() -
     assert (found.batch, found.batch_mismatches) == (2, 0)
     assert found.bad_inputs == found.bad_inputs_refused == len(bad_inputs(contract()))
     assert 0 < found.p50_ms <= found.p99_ms
+
+
+def test_a_gateway_that_limits_requests_is_asked_again_when_it_says() -> None:
+    waiting = itertools.cycle([True, False])
+
+    def limited(path: str, request: Any, reply: Reply) -> Reply:
+        return (429, {"detail": "later"}) if next(waiting) else reply
+
+    assert smoke(limited).passed
 
 
 def test_every_request_pins_the_version_that_is_tested() -> None:

@@ -1,6 +1,7 @@
 """The response cache in memory, and what is the same wherever answers are kept."""
 
 import asyncio
+import json
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from bentos.model_server.codec import Codec, Row
 from bentos.model_server.contract import Contract, GraphInput, Input, Outputs
 from bentos.model_server.problems import unavailable
 from bentos.model_server.session import Scored
-from tests.bentos.model_server.clients import GOOD, App, assert_problem, serving
+from tests.bentos.model_server.clients import GOOD, JSON, App, assert_problem, serving
 from tests.bentos.model_server.models import IRIS, Parts, petal_width
 
 LIMITS = Limits(cache=CacheLimits())
@@ -238,3 +239,12 @@ def test_a_full_cache_forgets_and_computes_again(iris: Parts, tmp_path: Path) ->
         assert model.cache is not None
         assert model.cache.counters == Counters(hits=0, misses=3, errors=0, evictions=2)
     assert seen == ["miss", "miss", "miss"]
+
+
+def test_a_client_may_ask_for_an_answer_that_is_computed_anew(iris: Parts, tmp_path: Path) -> None:
+    body = json.dumps({"features": GOOD})
+    with serving(iris, tmp_path, Limits(cache=CacheLimits())) as app:
+        anew = JSON | {"cache-control": "no-cache"}
+        for headers, cache in ((JSON, "miss"), (anew, None), (JSON, "hit")):
+            response = app.client.post("/predict", content=body, headers=headers)
+            assert response.headers.get("x-cache") == cache

@@ -35,7 +35,9 @@ def _header_matches(match: Json, headers: Mapping[str, str]) -> bool:
 
 
 def _matches(match: Json, path: str, headers: Mapping[str, str]) -> bool:
-    if (folder := match.get("path_separated_prefix")) is not None:
+    if (exact := match.get("path")) is not None:
+        below = path == exact
+    elif (folder := match.get("path_separated_prefix")) is not None:
         below = path == folder or path.startswith(f"{folder}/")
     else:
         below = path.startswith(match["prefix"])
@@ -55,6 +57,8 @@ def ask(table: list[Json], path: str, headers: Mapping[str, str] | None = None) 
             detail=direct["body"]["inline_string"],
             retry_after=added.get("retry-after"),
         )
+    if redirect := route.get("redirect"):
+        return Verdict(path=redirect["path_redirect"], status=307)
     action = route["route"]
     if rewrite := action.get("regex_rewrite"):
         pattern, substitution = rewrite["pattern"]["regex"], rewrite["substitution"]

@@ -66,7 +66,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
-    assert body["type"] == "about:blank"
+    assert body["type"] == "about:blank" or body["type"].startswith("urn:slipway:problem:")
     assert body["status"] == status
     assert body["title"]
     assert body["request_id"] == response.headers["x-request-id"]

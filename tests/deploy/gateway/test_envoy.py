@@ -134,6 +134,12 @@ def test_a_request_reaches_the_server_it_means_with_the_server_s_own_path(
     assert answered == ("production" if "production" in server else "staging")
 
 
+def test_a_model_without_a_slash_is_where_its_page_finds_its_parts(gateway: Gateway) -> None:
+    response = gateway.get("/models/iris")
+    assert response.status_code == 307
+    assert response.headers["location"].endswith("/models/iris/")
+
+
 def test_a_body_arrives_as_it_was_sent(gateway: Gateway) -> None:
     response = gateway.client.post("/models/iris-1/predict", content="ü" * 10_000)
     assert response.json()["body"] == "ü" * 10_000
