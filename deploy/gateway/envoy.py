@@ -150,9 +150,22 @@ class GatewayAdmin:
         except GatewayError:
             return False
 
+    def drain(self, seconds: float) -> None:
+        """Take no new connection, and return once no request is in flight, or after `seconds`."""
+        self._ask("POST", "/drain_listeners")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            text = self._get("/stats?filter=^http.gateway.downstream_rq_active$")
+            if int(text.rpartition(": ")[2] or 0) == 0:
+                return
+            time.sleep(_POLL_SECONDS)
+
     def _get(self, path: str) -> str:
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str) -> str:
         try:
-            response = self._client.get(path)
+            response = self._client.request(method, path)
         except httpx.HTTPError as error:
             raise GatewayError(f"the gateway's admin socket does not answer: {error}") from error
         return response.text

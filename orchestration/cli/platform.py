@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 import httpx
 
-from deploy.gateway.envoy import GatewayAdmin
+from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
@@ -25,6 +25,7 @@ from orchestration.dagster_client import DagsterClient, DagsterError
 
 _READY_SECONDS = 120
 _RUNS_SECONDS = 600
+_DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.2
 
 
@@ -199,6 +200,8 @@ def stop(home: Home) -> int:
     """End every process of the platform, whatever state it is in; returns how many were left."""
     supervisor = Supervisor(home)
     if supervisor.running():
+        with suppress(GatewayError):  # what was asked before is answered
+            GatewayAdmin(home).drain(_DRAIN_SECONDS)
         with suppress(SupervisorError):  # one that hangs is ended below like the rest
             supervisor.quit()
             deadline = time.monotonic() + 20
