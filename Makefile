@@ -60,7 +60,7 @@ bench-peers: $(PEERS) ## install the peers of the benchmark, each in an environm
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock: | $(BIN)/uv ## resolve the lock files anew
-	$(LOCK) pyproject.toml --extra boost --extra redis --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --extra boost --extra postgres --extra redis --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --constraints requirements/dev.lock -o requirements/platform.lock
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serving'], sep='\n')" \
 	  | $(LOCK) - --constraints requirements/dev.lock -o requirements/serving.lock

@@ -19,6 +19,7 @@ from benchmarks.matrix import Sample, measured
 from benchmarks.measure import Processes
 from benchmarks.models import Model
 from benchmarks.servers import Running
+from deploy.events import State
 from deploy.gateway.envoy import (
     GatewayAdmin,
     envoy_command,
@@ -28,7 +29,6 @@ from deploy.gateway.envoy import (
 )
 from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
-from deploy.ledger import State
 from deploy.processes import MARKER, end_all, free_port
 from deploy.release import Release
 from serving_config.gateway import Gateway as Settings

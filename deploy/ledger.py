@@ -5,91 +5,25 @@ has a generation; a writer states the generation it decided on, and of two write
 wins and the other gets LedgerConflictError.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-GENESIS = "0" * 64
-Action = Literal["deploy", "promote", "revert"]
-
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be read or written; nothing was changed."""
-
-
-class LedgerConflictError(LedgerError):
-    """Somebody else changed the state since it was read."""
-
-
-class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
-    """One live model version: what is served, and its share of the traffic in percent."""
-
-    version: int
-    variant: str
-    onnx_sha256: str
-    bento: str
-    bento_digest: str
-    certificate_sha256: str
-    weight: int
-
-    @property
-    def label(self) -> str:
-        """How clients name it: `3`, or `3-int8` for another variant than fp32."""
-        return str(self.version) if self.variant == "fp32" else f"{self.version}-{self.variant}"
-
-
-class State(msgspec.Struct, frozen=True):
-    """What one environment serves of one model; generation 0 is nothing yet."""
-
-    environment: str
-    model: str
-    generation: int = 0
-    live: tuple[Live, ...] = ()
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One row. `live` is the state after the event; `at` is UTC, ISO 8601."""
-
-    id: int
-    at: str
-    environment: str
-    model: str
-    generation: int
-    action: Action
-    version: int
-    variant: str
-    onnx_sha256: str
-    weight: int
-    actor: str
-    dagster_run: str | None
-    evidence: dict[str, Any]
-    live: tuple[Live, ...]
-    previous_hash: str
-    hash: str
-
-    def expected_hash(self) -> str:
-        """SHA-256 over the canonical JSON of all other fields."""
-        content = msgspec.to_builtins(self)
-        del content["hash"]
-        return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What a writer wants: from the state it has read to `live`, about `subject`."""
-
-    base: State
-    action: Action
-    subject: Live
-    live: tuple[Live, ...]
-    actor: str
-    dagster_run: str | None = None
-    evidence: dict[str, Any] = {}
-
+from deploy.events import (
+    GENESIS,
+    Change,
+    Event,
+    LedgerConflictError,
+    LedgerError,
+    Live,
+    State,
+)
+from deploy.home import Home
+from serving_config.schema import Configuration
 
 _metadata = sa.MetaData()
 _events = sa.Table(
@@ -258,6 +192,17 @@ class Ledger:
         connection.execute(_events.insert().values(**row))
         return event
 
+    def last_event(self, environment: str, model: str) -> Event | None:
+        """The event that led to the state of the model in the environment."""
+        query = (
+            sa.select(_events)
+            .where(_events.c.environment == environment, _events.c.model == model)
+            .order_by(_events.c.id.desc())
+            .limit(1)
+        )
+        with self._transaction() as connection:
+            return next(iter(_read_events(connection, query)), None)
+
     def events(self, model: str | None = None, environment: str | None = None) -> list[Event]:
         """Events in the order they happened."""
         query = sa.select(_events).order_by(_events.c.id)
@@ -286,6 +231,11 @@ class Ledger:
             raise LedgerError("the current state is not what the events lead to")
 
 
+def open_ledger(home: Home, configuration: Configuration) -> Ledger:
+    """The platform's ledger: the configured one, or the home's own."""
+    return Ledger(configuration.platform.ledger_url or home.ledger_url)
+
+
 def _states(connection: sa.Connection) -> dict[tuple[str, str], State]:
     rows = connection.execute(sa.select(_state)).mappings()
     return {(row["environment"], row["model"]): _stored_state(row) for row in rows}
@@ -301,5 +251,7 @@ def _check_weights(live: tuple[Live, ...]) -> None:
         raise LedgerError(f"weights must be between 0 and 100, got {weights}")
     if live and sum(weights) != 100:
         raise LedgerError(f"weights must sum to 100, got {weights}")
+    if any(not 0 <= item.mirror <= 100 or (item.mirror and item.weight) for item in live):
+        raise LedgerError("only a version without traffic may get copied requests, 0 to 100 %")
     if len({item.label for item in live}) != len(live):
         raise LedgerError(f"a version is live twice: {[item.label for item in live]}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from bentos.model_server.bundle import Bundle, BundleError, read_bundle
 from bentos.model_server.certificate import Certificate, CertificateError
 from bentos.model_server.contract import ContractError
-from deploy.ledger import Live
+from deploy.events import Live
 
 # The first environment proves a version over HTTP; every other one demands that proof.
 PROVING_ENVIRONMENT = "staging"

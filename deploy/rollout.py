@@ -7,20 +7,24 @@ ends where an undisturbed rollout would have.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from deploy.events import Action, Change, Event, LedgerConflictError, State
 from deploy.gateway.routes import cluster_name
-from deploy.ledger import Action, Change, Event, Ledger, LedgerConflictError, State
+from deploy.ledger import Ledger
 from deploy.release import Release
 from deploy.targets.base import Target
+from serving_config.release import ReleasePolicy
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rollout did. `superseded`: a newer version is live and nothing was changed."""
+    """What a rollout did. started: a canary's first phase began, which the controller takes
+    further; `deploy.history.release_result` tells how it ended. superseded: a newer version is
+    live and nothing was changed."""
 
-    status: Literal["deployed", "unchanged", "superseded"]
+    status: Literal["deployed", "started", "unchanged", "superseded"]
     state: State
     event: Event | None = None
 
@@ -35,6 +39,7 @@ class Request:
     actor: str
     dagster_run: str | None = None
     older_allowed: bool = False
+    policy: ReleasePolicy = field(default_factory=lambda: ReleasePolicy(bake_seconds=0))
 
 
 def superseded(state: State, version: int) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from deploy.gateway.envoy import write_clusters, write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
-from deploy.ledger import Ledger
+from deploy.ledger import Ledger, open_ledger
 from deploy.logs import keep_logs_small
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all, free_ports
@@ -77,7 +77,7 @@ def run(platform: LocalPlatform) -> None:
     from circus.watcher import Watcher
 
     home = platform.home
-    ledger = Ledger(home.ledger_url)
+    ledger = open_ledger(home, platform.configuration)
     servers = live_servers(platform, ledger)
     platform.write_files()
     limits = platform.configuration.platform.gateway.limits

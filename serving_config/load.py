@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
@@ -14,7 +15,8 @@ from serving_config.schema import Configuration, Environment, Model, Platform
 
 FOLDER = Path(__file__).parent
 
-# One variable for each setting that a second checkout or a test has to move out of the way.
+# One variable for each setting that a second checkout or a test has to move out of the way, and
+# for each that may hold a secret.
 VARIABLES = {
     "SLIPWAY_GATEWAY_PORT": ("gateway", "port"),
     "SLIPWAY_DAGSTER_PORT": ("dagster", "port"),
@@ -22,9 +24,14 @@ VARIABLES = {
     "SLIPWAY_MLFLOW_TRACKING_URI": ("mlflow", "tracking_uri"),
     "SLIPWAY_DEFAULT_ENVIRONMENT": ("default_environment",),
     "SLIPWAY_DEFAULT_MODEL": ("default_model",),
+    "SLIPWAY_LEDGER_URL": ("ledger_url",),
+    "SLIPWAY_ALERT_WEBHOOK_URL": ("alerts", "webhook_url"),
+    "SLIPWAY_SLACK_WEBHOOK_URL": ("alerts", "slack_webhook_url"),
 }
 # Goes over every environment, so that a password need not stand in a file.
 CACHE_URL = "SLIPWAY_CACHE_URL"
+# Settings that may hold a password: no message shows what stands there.
+_SECRETS = frozenset({"cache_url", "ledger_url", "webhook_url", "slack_webhook_url"})
 
 Type = TypeVar("Type", bound=Settings)
 
@@ -40,6 +47,8 @@ def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> str:
         # A mapping of settings (`inputs`) takes any key; all its values are of one kind.
         mapping = get_origin(kind) is dict
         kind = get_args(kind)[1] if mapping else kind.model_fields[part].annotation
+        if isinstance(kind, UnionType):  # settings that may be left out
+            kind = get_args(kind)[0]
     return ", ".join(sorted(kind.model_fields))
 
 
@@ -48,7 +57,7 @@ def _explain(model: type[Settings], source: str, error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
-        secret = "cache_url" in item["loc"]
+        secret = not _SECRETS.isdisjoint(item["loc"])
         shown = "" if secret or isinstance(value, dict) else f" (got {value!r})"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from serving_config.alerts import Alerts
 from serving_config.base import Name, Port, Seconds, Service, Settings
 from serving_config.gateway import Gateway
+from serving_config.release import ReleasePolicy
 
 
 class Registry(Service):
@@ -38,6 +40,13 @@ class Platform(Settings):
     """The MLflow server."""
     sensor_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 2
     """How often the registry is asked for new model versions, in seconds."""
+    ledger_url: Annotated[str, Field(pattern=r"^(sqlite:///|postgresql\+psycopg://)")] | None = (
+        Field(default=None, repr=False)
+    )
+    """The ledger's SQLAlchemy URL; a SQLite file in the home where it is left out.
+    `SLIPWAY_LEDGER_URL`, so that no password need stand here."""
+    alerts: Alerts = Alerts()
+    """Which limits are watched, and who is told."""
 
 
 class Environment(Settings):
@@ -51,7 +60,9 @@ class Environment(Settings):
     """ONNX Runtime threads of each worker."""
     access_log: bool = True
     """Whether each model server writes one JSON line for every answer."""
-    cache_url: Annotated[str, Field(pattern=r"^rediss?://")] | None = Field(None, repr=False)
+    cache_url: Annotated[str, Field(pattern=r"^rediss?://")] | None = Field(
+        default=None, repr=False
+    )
     """A Redis that holds the response cache of all servers; each worker's memory where left out.
 
     `SLIPWAY_CACHE_URL` goes over it in every environment, so that no password need stand here.
@@ -60,6 +71,11 @@ class Environment(Settings):
     """How long a new model server may take until it is ready."""
     drain_timeout_seconds: Seconds = 30
     """How long a replaced model server may finish what it has in flight."""
+    sticky: Annotated[tuple[Literal["session", "key"], ...], Field(strict=False)] = ("session",)
+    """What keeps a client on its side of a split: `session`, the header `X-Session-ID`; `key`, the
+    API key. The first that a request has counts; a request without any is assigned by chance."""
+    release: ReleasePolicy = ReleasePolicy()
+    """How a version replaces the one that serves; a model may have its own."""
 
 
 class Verification(Settings):
@@ -157,6 +173,9 @@ class Model(Settings):
     """Limits of `conversion_parity`."""
     serving: Serving = Serving()
     """Limits of the model server."""
+    release: dict[Name, ReleasePolicy] = Field(default={})
+    """How a version of this model replaces another, by environment; the environment's own
+    `release` where it is left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -184,6 +203,11 @@ class Configuration(Settings):
         """Bytes of the largest body that any model takes: the gateway refuses more."""
         servings = [model.serving for model in self.models.values()] or [Serving()]
         return max(serving.max_body_bytes for serving in servings)
+
+    def release_policy(self, environment: str, model: str) -> ReleasePolicy:
+        """How versions of the model are released in the environment. KeyError for unknown ones."""
+        own = self.models[model].release
+        return own.get(environment, self.environments[environment].release)
 
     @model_validator(mode="after")
     def _gateway_outwaits_models(self) -> "Configuration":
@@ -219,6 +243,13 @@ class Configuration(Settings):
             raise ValueError(
                 f"platform.yaml: default_model: {default!r} is none of {sorted(self.models)}"
             )
+        for model in self.models.values():
+            unknown = set(model.release) - set(self.environments)
+            if unknown:
+                raise ValueError(
+                    f"models/{model.name}.yaml: release: {min(unknown)!r} is none of "
+                    f"{sorted(self.environments)}"
+                )
         owners: dict[str, str] = {}
         for model in self.models.values():
             other = owners.setdefault(model.registered_model, model.name)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.events import Live, State
 from deploy.gateway.limits import circuit_breakers
-from deploy.ledger import Live, State
 from serving_config.gateway import Limits
 
 Json = dict[str, Any]

@@ -1,12 +1,25 @@
 """What a rollout needs of the place where model servers run."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
+from deploy.analysis.agreement import Agreement
+from deploy.events import Counters, Live
 from deploy.release import Release
 
 
 class TargetError(RuntimeError):
     """The place could not do what was asked; the message names the server and the cause."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and as whom to ask one version of a model: the URL in front of `/predict`, with the
+    headers that pin the version and those that carry an API key."""
+
+    url: str
+    headers: Mapping[str, str]
 
 
 class Target(Protocol):
@@ -29,3 +42,13 @@ class Target(Protocol):
 
     def stop(self, name: str) -> None:
         """Stop and forget a server; one that is gone already is no error."""
+
+    def observe(self, name: str) -> Counters:
+        """What the server has counted so far; TargetError where it or its gateway cannot say."""
+
+    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+        """Where clients ask that one version, whatever its weight."""
+
+    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+        """What two servers have answered to the same requests since that moment (UTC, ISO 8601);
+        TargetError where that is not to be had."""

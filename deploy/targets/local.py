@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from deploy.analysis.agreement import Agreement
+from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
     exclusive,
@@ -15,11 +17,12 @@ from deploy.gateway.envoy import (
 )
 from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
+from deploy.keys import platform_headers
 from deploy.ledger import Ledger
 from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
-from deploy.targets.base import TargetError
+from deploy.targets.base import Endpoint, TargetError
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
@@ -144,6 +147,23 @@ class LocalTarget:
         deadline = time.monotonic() + seconds
         while admin.active_requests(name) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+
+    def observe(self, name: str) -> Counters:
+        """See `Target.observe`."""
+        raise NotImplementedError
+
+    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+        """Through the gateway, with the platform's own key."""
+        port = self.configuration.platform.gateway.port
+        return Endpoint(
+            f"http://127.0.0.1:{port}/models/{model}",
+            {"X-Environment": environment, "X-Model-Version": live.label}
+            | platform_headers(self.home),
+        )
+
+    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+        """See `Target.agreement`."""
+        raise NotImplementedError
 
     def stop(self, name: str) -> None:
         """Stop and forget a server; it may take its grace, the longest drain time-out."""

@@ -9,6 +9,7 @@ import httpx
 from rich.live import Live as LiveView
 from rich.table import Table
 
+from deploy.dagster_client import FINISHED, DagsterClient, RunStatus
 from deploy.keys import platform_headers
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import local_platform
@@ -17,7 +18,6 @@ from orchestration.cli.models import live_version, registered_versions, train_an
 from orchestration.cli.output import console
 from orchestration.cli.platform import job_name, start
 from orchestration.cli.status import addresses, dagster_url, gateway_url
-from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus
 from serving_config.schema import Model
 
 _TIMEOUT_SECONDS = 300

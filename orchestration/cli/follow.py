@@ -5,8 +5,8 @@ import time
 from rich.live import Live
 from rich.table import Table
 
+from deploy.dagster_client import FINISHED, DagsterClient, RunStatus, Step
 from orchestration.cli.output import console
-from orchestration.dagster_client import FINISHED, DagsterClient, RunStatus, Step
 
 _POLL_SECONDS = 0.3
 _MARKS = {

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.ledger import Ledger
+from deploy.dagster_client import DagsterClient
+from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from deploy.supervision import Supervisor
 from orchestration.cli.context import configured_model, local_platform
@@ -13,7 +14,6 @@ from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
 from orchestration.cli.platform import StartError, job_name
 from orchestration.cli.status import dagster_url, mlflow_url
-from orchestration.dagster_client import DagsterClient
 from serving_config.schema import Model
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def promote(model: str, version: int | None) -> None:
 
 def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
     """The newest version that the ledger says is live, or None."""
-    ledger = Ledger(platform.home.ledger_url)
+    ledger = open_ledger(platform.home, platform.configuration)
     try:
         state = ledger.state(environment, model)
     finally:

@@ -10,9 +10,10 @@ from contextlib import suppress
 import click
 import httpx
 
+from deploy.dagster_client import DagsterClient, DagsterError
 from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
-from deploy.ledger import Ledger
+from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import Supervisor, SupervisorError
@@ -21,7 +22,6 @@ from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
 from orchestration.cli.status import dagster_url, describe, mlflow_url, show
-from orchestration.dagster_client import DagsterClient, DagsterError
 
 _READY_SECONDS = 120
 _RUNS_SECONDS = 600
@@ -104,7 +104,7 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
     """Start the live servers that are missing, and bring the gateway to what is live."""
-    ledger = Ledger(platform.home.ledger_url)
+    ledger = open_ledger(platform.home, platform.configuration)
     supervisor = Supervisor(platform.home)
     try:
         running = server_ports(supervisor.names())

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from deploy.gateway.routes import cluster_name
-from deploy.ledger import Ledger
+from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from deploy.processes import belonging_to
 from deploy.supervision import ProcessStatus, Supervisor
@@ -99,9 +99,10 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
 
     A ledger that cannot be read is an error, not emptiness.
     """
-    if not (platform.home.root / "ledger.db").exists():
+    configured = platform.configuration.platform.ledger_url
+    if configured is None and not (platform.home.root / "ledger.db").exists():
         return []
-    ledger = Ledger(platform.home.ledger_url)
+    ledger = open_ledger(platform.home, platform.configuration)
     try:
         last = {(e.environment, e.model): e for e in ledger.events()}
         return [

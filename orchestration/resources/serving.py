@@ -1,16 +1,17 @@
 """The serving platform, as the lifecycle uses it: home, ledger and target."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
 
 from deploy.home import Home
-from deploy.ledger import Ledger
-from deploy.release import Release, ReleaseError
+from deploy.ledger import open_ledger
+from deploy.release import Release
 from deploy.rollout import Outcome, Request, roll_out
 from deploy.targets.local import LocalTarget
-from orchestration.versions import VersionFolder
+from deploy.versions import VersionFolder, built_release
 from serving_config.load import FOLDER, load
 
 
@@ -55,30 +56,17 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def release(self, model: str, version: int | str) -> Release:
         """The Bento that was built of the version, with the version's latest certificate."""
-        folder = self.folder(model, version)
-        built = folder.bento()
-        release = Release.load(built.tag, self.paths.bentoml, folder.certificate())
-        if release.bundle.digest != built.digest:
-            raise ReleaseError(
-                f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
-                f"{built.digest[:12]} was built; materialize the bento asset again"
-            )
-        return release
+        return built_release(self.paths, model, version)
 
     def live_labels(self, environment: str, model: str) -> list[str]:
         """The versions that the ledger says are live."""
-        ledger = Ledger(self.paths.ledger_url)
-        try:
+        with closing(open_ledger(self.paths, load(Path(self.config_folder)))) as ledger:
             return [live.label for live in ledger.state(environment, model).live]
-        finally:
-            ledger.close()
 
     def roll_out(self, request: Request) -> Outcome:
         """Give the release its model's traffic in an environment."""
         folder = Path(self.config_folder)
-        ledger = Ledger(self.paths.ledger_url)
-        try:
-            target = LocalTarget(self.paths, load(folder), ledger, str(folder.parent))
+        configuration = load(folder)
+        with closing(open_ledger(self.paths, configuration)) as ledger:
+            target = LocalTarget(self.paths, configuration, ledger, str(folder.parent))
             return roll_out(ledger, target, request)
-        finally:
-            ledger.close()

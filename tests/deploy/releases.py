@@ -15,7 +15,7 @@ from bentos.model_server.certificate import (
 )
 from bentos.model_server.certificate import Limits as ParityLimits
 from bentos.model_server.contract import Contract, GraphInput, Input, Outputs
-from deploy.ledger import Change, Live, State
+from deploy.events import Change, Live, State
 from deploy.release import Release
 
 

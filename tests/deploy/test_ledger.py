@@ -11,16 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from deploy.ledger import (
-    GENESIS,
-    Change,
-    Event,
-    Ledger,
-    LedgerConflictError,
-    LedgerError,
-    Live,
-    State,
-)
+from deploy.events import GENESIS, Change, Event, LedgerConflictError, LedgerError, Live, State
+from deploy.ledger import Ledger
 from tests.deploy.releases import change, live
 
 Open = Callable[[str], Ledger]
@@ -170,7 +162,8 @@ def test_of_threads_that_race_exactly_one_wins_each_generation(file: Path, opene
 
 RACER = """
 import sys
-from deploy.ledger import Ledger, LedgerConflictError
+from deploy.events import LedgerConflictError
+from deploy.ledger import Ledger
 from tests.deploy.releases import change, live
 number, url = int(sys.argv[1]), sys.argv[2]
 ledger = Ledger(url)

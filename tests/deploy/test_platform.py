@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.events import State
 from deploy.home import Home
-from deploy.ledger import Ledger, State
+from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
 from deploy.processes import MARKER, PortInUseError, free_port
 from deploy.supervisor import live_servers

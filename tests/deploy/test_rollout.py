@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.model_server.certificate import CertificateError
+from deploy.events import LedgerConflictError, LedgerError, State
 from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
-from deploy.ledger import Ledger, LedgerConflictError, LedgerError, State
+from deploy.ledger import Ledger
 from deploy.release import Release
 from deploy.rollout import Outcome, Request, converge, roll_out, superseded
 from deploy.targets.base import TargetError

@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
+from deploy.dagster_client import DagsterClient
 from deploy.home import Home
 from deploy.processes import belonging_to, end_all, free_ports
-from orchestration.dagster_client import DagsterClient
 from serving_config.load import FOLDER
 
 SLIPWAY = Path(sys.executable).parent / "slipway"

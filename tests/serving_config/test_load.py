@@ -226,6 +226,9 @@ def test_variables_go_over_the_file(write: Write) -> None:
         "SLIPWAY_MLFLOW_TRACKING_URI": "https://mlflow.example",
         "SLIPWAY_DEFAULT_ENVIRONMENT": "production",
         "SLIPWAY_DEFAULT_MODEL": "spam-detector",
+        "SLIPWAY_LEDGER_URL": "postgresql+psycopg://me:secret@db/slipway",
+        "SLIPWAY_ALERT_WEBHOOK_URL": "https://hooks.example/alerts",
+        "SLIPWAY_SLACK_WEBHOOK_URL": "https://hooks.example/slack",
     }
     assert set(values) == set(VARIABLES)
     platform = load(folder, values).platform

@@ -10,14 +10,14 @@ from typing import Any
 
 import dagster as dg
 
-from deploy.ledger import Action
+from deploy.events import Action
 from deploy.rollout import Outcome, Request
+from deploy.versions import BuiltRelease
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import contract_metadata, registered_metadata
 from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
-from orchestration.versions import BuiltRelease
 from serving_config.schema import Model
 
 EXPORTED_FILES = ["model.onnx", "contract.json"]

@@ -9,16 +9,16 @@ from bentos.model_server.bundle import BundleError
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
+from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
-from deploy.ledger import LedgerError
 from deploy.release import ReleaseError
 from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
+from deploy.versions import MissingFileError
 from orchestration.build_bento import BuildError
 from orchestration.export.errors import ExportError
 from orchestration.resources.registry import RegistryError
 from orchestration.smoke import SmokeTestError
-from orchestration.versions import MissingFileError
 from serving_config.load import ConfigurationError
 
 _EXPLAINED = (

@@ -6,11 +6,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from bentos.model_server.certificate import CertificateError
+from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.decisions import Cursor, new_versions, promotes_itself
 from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
-from orchestration.versions import MissingFileError
 from serving_config.schema import Configuration, Model
 
 Jobs = dict[str, UnresolvedAssetJobDefinition]

@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 
+from deploy.events import State
 from deploy.gateway.envoy import GatewayAdmin
 from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
-from deploy.ledger import State
 from deploy.processes import free_port
 from serving_config.gateway import Gateway, Limits, RateLimit
 from tests.deploy.gateway.running import running_envoy, until

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.events import Live, State
 from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
@@ -19,7 +20,6 @@ from deploy.gateway.envoy import (
 )
 from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
-from deploy.ledger import Live, State
 from deploy.processes import free_port
 from serving_config.gateway import Gateway as Settings
 from serving_config.gateway import Limits

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.events import Live, State
 from deploy.gateway.routes import Routing, cluster, cluster_name, route_configuration, route_table
-from deploy.ledger import Live, State
 from serving_config.gateway import Limits
 from tests.deploy.gateway.envoys_rules import Verdict, ask
 from tests.deploy.releases import live, release

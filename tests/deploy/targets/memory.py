@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deploy.analysis.agreement import Agreement
+from deploy.events import Counters, Live
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.release import Release
-from deploy.targets.base import TargetError
+from deploy.targets.base import Endpoint, TargetError
 
 
 class Crash(BaseException):
@@ -26,6 +28,9 @@ class MemoryTarget:
     routed: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     unready: set[str] = field(default_factory=set)
+    counted: dict[str, Counters] = field(default_factory=dict)
+    agreed: Agreement = field(default_factory=Agreement)
+    urls: dict[str, str] = field(default_factory=dict)
     before: Callable[[str], None] = lambda call: None
     after: Callable[[str], None] = lambda call: None
 
@@ -68,6 +73,20 @@ class MemoryTarget:
         assert name not in self.routed, "stopped while it gets new requests"
         self.up.pop(name, None)
         self.after(f"stop {name}")
+
+    def observe(self, name: str) -> Counters:
+        self.before(f"observe {name}")
+        if name not in self.up:
+            raise TargetError(f"{name} does not answer")
+        return self.counted.get(name, Counters())
+
+    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+        url = self.urls.get(cluster_name(environment, model, live), "http://127.0.0.1:9")
+        return Endpoint(url, {"X-Environment": environment, "X-Model-Version": live.label})
+
+    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+        self.before(f"agreement {candidate}")
+        return self.agreed
 
     def unserved(self) -> set[str]:
         """Clusters that get requests and have no server: each is an outage."""

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.events import State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
-from deploy.ledger import Ledger, State
+from deploy.ledger import Ledger
 from deploy.processes import free_port
 from deploy.release import Release
 from deploy.targets.base import TargetError

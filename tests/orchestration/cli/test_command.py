@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ledger import Ledger, State
+from deploy.events import State
+from deploy.ledger import Ledger
 from deploy.processes import free_port
 from orchestration.cli import main
 from tests.deploy.releases import change, live

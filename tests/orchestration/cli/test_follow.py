@@ -5,9 +5,9 @@ from contextlib import redirect_stdout
 import pytest
 from rich.console import Console
 
+from deploy.dagster_client import RunStatus, Step
 from orchestration.cli.follow import RunFailedError, render, require_success, title
 from orchestration.cli.output import ago, megabytes
-from orchestration.dagster_client import RunStatus, Step
 
 
 def run(status: str, *steps: Step, error: str | None = None) -> RunStatus:

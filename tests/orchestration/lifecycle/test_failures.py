@@ -2,7 +2,7 @@ import dagster as dg
 import pytest
 
 from bentos.model_server.certificate import CertificateError
-from deploy.ledger import LedgerConflictError
+from deploy.events import LedgerConflictError
 from orchestration.defs.lifecycle.failures import one_sentence
 
 
@@ -32,7 +32,7 @@ def test_what_the_machine_refuses_names_the_file(error: OSError, sentence: str) 
 
 
 def test_a_missing_step_is_said_in_its_own_words() -> None:
-    from orchestration.versions import MissingFileError
+    from deploy.versions import MissingFileError
 
     with pytest.raises(dg.Failure) as caught, one_sentence():
         raise MissingFileError("/v/iris/1/bento.json is missing: materialize bento first")

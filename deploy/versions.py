@@ -13,7 +13,8 @@ from bentos.model_server.certificate import (
     decode_certificate,
 )
 from bentos.model_server.contract import Contract, decode_contract
-from deploy.home import write_atomically
+from deploy.home import Home, write_atomically
+from deploy.release import Release, ReleaseError
 
 
 class MissingFileError(FileNotFoundError):
@@ -110,3 +111,19 @@ class VersionFolder:
     def write_bento(self, built: BuiltRelease) -> None:
         """Remember the Bento."""
         self._write("bento.json", msgspec.json.encode(built))
+
+
+def built_release(home: Home, model: str, version: int | str) -> Release:
+    """The Bento that was built of the version, with the version's latest certificate.
+
+    Raises MissingFileError where it was not built, ReleaseError where it was changed since.
+    """
+    folder = VersionFolder.of(home.versions, model, version)
+    built = folder.bento()
+    release = Release.load(built.tag, home.bentoml, folder.certificate())
+    if release.bundle.digest != built.digest:
+        raise ReleaseError(
+            f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
+            f"{built.digest[:12]} was built; materialize the bento asset again"
+        )
+    return release

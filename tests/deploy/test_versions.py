@@ -4,7 +4,7 @@ import pytest
 
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
-from orchestration.versions import BuiltRelease, MissingFileError, VersionFolder
+from deploy.versions import BuiltRelease, MissingFileError, VersionFolder
 from tests.deploy.releases import certificate, contract, http, sha256
 
 

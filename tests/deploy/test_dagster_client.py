@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from deploy.dagster_client import DagsterClient, DagsterError, RunStatus, Step
 from deploy.processes import free_port
-from orchestration.dagster_client import DagsterClient, DagsterError, RunStatus, Step
 
 Answer = Callable[[dict[str, Any]], Any]
 RUN = {

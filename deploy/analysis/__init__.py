@@ -1,0 +1,1 @@
+"""What decides between on and back: sequential tests on what live versions have counted."""

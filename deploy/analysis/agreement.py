@@ -1,0 +1,20 @@
+"""What two versions answered to the same requests."""
+
+import msgspec
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """pairs: requests that both answered. rows, disagreements: rows of those, and how many got
+    another class, or a value off by more than a tenth of the larger one. difference: the sum over
+    the rows of how far the probabilities of the class that the stable version predicts are apart.
+    failed: requests that the stable version answered and the candidate did not, or with an error.
+    candidate_ms, stable_ms: durations of the pairs, sums in milliseconds.
+    """
+
+    pairs: int = 0
+    rows: int = 0
+    disagreements: int = 0
+    difference: float = 0.0
+    failed: int = 0
+    candidate_ms: float = 0.0
+    stable_ms: float = 0.0

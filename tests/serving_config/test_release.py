@@ -1,0 +1,50 @@
+"""Release policies: what is refused, and which one counts."""
+
+from pathlib import Path
+
+import pytest
+
+from serving_config.load import ConfigurationError, load
+from tests.serving_config.conftest import Write
+
+IMPOSSIBLE = {
+    "release: {production: {steps: [50, 25]}}": "must rise",
+    "release: {production: {steps: [50, 50]}}": "must rise",
+    "release: {production: {steps: []}}": "steps",
+    "release: {production: {steps: [0, 50]}}": "steps.0",
+    "release: {production: {steps: [50, 100]}}": "steps.1",
+    "release: {production: {steps: [.nan]}}": "steps.0",
+    "release: {production: {min_seconds: 60, max_seconds: 30}}": "no step could ever pass",
+    "release: {production: {policy: direct, shadow: {}}}": "shadow is for the policy canary",
+    "release: {production: {policy: rolling}}": "policy",
+    "release: {production: {analysis: {false_rollback_probability: 0}}}": "greater than 0",
+    "release: {production: {health: {max_error_rate: .inf}}}": "max_error_rate",
+    "release: {nowhere: {}}": "release: 'nowhere' is none of",
+    "release: {production: {shadow: {shares: 1}}}": "allowed keys: max_disagreement",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), IMPOSSIBLE.items(), ids=IMPOSSIBLE)
+def test_an_impossible_policy_is_refused_with_its_reason(
+    text: str, reason: str, write: Write
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(write("models/iris.yaml", text), {})
+    assert reason in str(refused.value)
+    assert "iris.yaml" in str(refused.value)
+
+
+def test_a_models_own_policy_goes_before_its_environments(write: Write) -> None:
+    folder: Path = write("environments/production.yaml", "release: {policy: blue_green}")
+    write("models/iris.yaml", "release: {production: {policy: canary}}")
+    configuration = load(folder, {})
+    assert configuration.release_policy("production", "iris").policy == "canary"
+    assert configuration.release_policy("production", "spam-detector").policy == "blue_green"
+    assert configuration.release_policy("staging", "iris").policy == "direct"
+
+
+def test_no_message_shows_a_secret(write: Write) -> None:
+    for variable in ("SLIPWAY_LEDGER_URL", "SLIPWAY_ALERT_WEBHOOK_URL"):
+        with pytest.raises(ConfigurationError) as refused:
+            load(write("platform.yaml", "default_model: iris"), {variable: "mysql://me:s3cret@db"})
+        assert "s3cret" not in str(refused.value)
