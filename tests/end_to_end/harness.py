@@ -97,3 +97,15 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 180) -> A
             return value
         time.sleep(0.2)
     raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def in_production(platform: Checkout, model: str, features: dict[str, Any], version: int) -> bool:
+    """Whether that version answers there."""
+    answer = platform.predict(model, features)
+    return answer.headers.get("X-Model-Version") == str(version)
+
+
+def configure(platform: Checkout, name: str, text: str) -> None:
+    """The walk-through's two steps: a YAML, and `slipway up` reads it."""
+    (platform.folder / "serving_config" / "models" / f"{name}.yaml").write_text(text)
+    platform.must("up", "--detach")

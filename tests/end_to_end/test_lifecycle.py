@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bentos.model_server.certificate import decode_certificate
-from tests.end_to_end.harness import SETOSA, Checkout, wait_for
+from tests.end_to_end.harness import SETOSA, Checkout, configure, in_production, wait_for
 
 # MLflow's client keeps its connections for the life of the process.
 pytestmark = pytest.mark.filterwarnings(
@@ -66,17 +66,6 @@ def iris_version(platform: Checkout, seed: int) -> int:
         input_example=features.head(20),
         skops_trusted_types=["sklearn.tree._tree.Tree"],
     )
-
-
-def in_production(platform: Checkout, model: str, features: dict[str, Any], version: int) -> bool:
-    answer = platform.predict(model, features)
-    return answer.headers.get("X-Model-Version") == str(version)
-
-
-def configure(platform: Checkout, name: str, text: str) -> None:
-    """The walk-through's two steps: a YAML, and `slipway up` reads it."""
-    (platform.folder / "serving_config" / "models" / f"{name}.yaml").write_text(text)
-    platform.must("up", "--detach")
 
 
 @contextmanager
