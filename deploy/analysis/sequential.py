@@ -42,9 +42,9 @@ def _lower(hits: float, misses: float, threshold: float) -> float:
     Newton's method in log p, in which that sum is concave: each step comes nearer to the bound
     from below and never past it, so that a bound is never too narrow.
     """
-    if hits <= 0:
+    # It begins below the bound: without the second term. Below e^-700 all is zero.
+    if hits <= 0 or (log_p := threshold / hits) < -700:
         return 0.0
-    log_p = threshold / hits
     for _ in range(_STEPS):
         p = math.exp(log_p)
         slope = hits - misses * p / (1 - p) if p < 1 else 0.0
