@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from deploy.analysis.agreement import Agreement
 from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
+    GatewayError,
     exclusive,
     write_clusters,
     write_routes,
@@ -23,6 +25,8 @@ from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
+from deploy.targets.compare_logs import compared_logs
+from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
@@ -69,6 +73,7 @@ def routing(configuration: Configuration, ledger: Ledger) -> Routing:
         default_model=platform.default_model,
         states=states,
         response_timeout=platform.gateway.limits.response_timeout_seconds,
+        sticky={name: item.sticky for name, item in configuration.environments.items()},
     )
 
 
@@ -149,8 +154,17 @@ class LocalTarget:
             time.sleep(_POLL_SECONDS)
 
     def observe(self, name: str) -> Counters:
-        """See `Target.observe`."""
-        raise NotImplementedError
+        """The gateway's counts, and what the server says of its answers."""
+        port = self.servers().get(name)
+        if port is None:
+            raise TargetError(f"{name} is not running")
+        try:
+            counts = GatewayAdmin(self.home).cluster_counts([name])
+        except GatewayError as error:
+            raise TargetError(f"{name} cannot be observed: {error}") from error
+        if name not in counts:
+            raise TargetError(f"the gateway does not know {name}")
+        return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
 
     def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
         """Through the gateway, with the platform's own key."""
@@ -162,8 +176,25 @@ class LocalTarget:
         )
 
     def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
-        """See `Target.agreement`."""
-        raise NotImplementedError
+        """By the servers' access logs."""
+        environment = self._environment_of(candidate)
+        if not self.configuration.environments[environment].access_log:
+            raise TargetError(
+                f"environment {environment} has access_log: false: what a shadow answers is "
+                "compared by the access logs; set it to true, or leave shadow out of the policy"
+            )
+        logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
+        try:
+            return compared_logs(*logs, since).look()
+        except OSError as error:
+            raise TargetError(f"{error.filename}: {error.strerror}") from error
+
+    def _environment_of(self, name: str) -> str:
+        for state in self.ledger.states().values():
+            live = (cluster_name(state.environment, state.model, item) for item in state.live)
+            if name in live and state.environment in self.configuration.environments:
+                return state.environment
+        raise TargetError(f"{name} is not live")
 
     def stop(self, name: str) -> None:
         """Stop and forget a server; it may take its grace, the longest drain time-out."""
