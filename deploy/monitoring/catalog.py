@@ -54,8 +54,8 @@ KINDS = {
     ),
     "ReleaseRolledBack": Kind(
         "info",
-        "{model} {version} in {environment}: rolled back",
-        f"The release of version {{version}} was rolled back: {{value}}. {_LOOK}",
+        "{model} in {environment}: a release was rolled back",
+        f"{{value}}. {_LOOK}",
     ),
 }
 

@@ -1,21 +1,11 @@
 import json
 import stat
-import subprocess
-import time
-from pathlib import Path
-
-import httpx
 
 from deploy.events import State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
-from deploy.monitoring.files import write_monitoring_files
 from deploy.monitoring.targets import targets_file, write_targets
-from deploy.processes import free_port
-from serving_config.load import load
-from tests.bentos.model_server.clients import serving
-from tests.deploy.gateway.upstreams import upstream
-from tests.deploy.monitoring.promtool import ABOUT, binary, promtool
+from tests.deploy.monitoring.promtool import ABOUT
 from tests.deploy.releases import live
 
 STATE = State("production", "iris", 4, (live(3, 90), live(4, 10, variant="int8")))
