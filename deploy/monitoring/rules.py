@@ -1,15 +1,19 @@
 """Prometheus' alerting rules and configuration as pure functions of the settings."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from deploy.monitoring.catalog import LABELS, annotations, labels, milliseconds, percent
+from serving_config.alerts import Alerts
 from serving_config.schema import Configuration
 
 Json = dict[str, Any]
 
 JOB = "slipway"
 # The routes that predict; health, metrics, docs and unknown paths are nobody's predictions.
-INFERENCE = "/predict|/predict/batch|/v2/models/.+/infer"
+_INFERENCE = ',route=~"/predict|/predict/batch|/v2/models/.+/infer"'
+_REQUESTS, _DURATIONS = "slipway_requests_total", "slipway_request_duration_seconds_bucket"
 _BY = f"sum by ({', '.join(LABELS)})"
 _LONGEST_INTERVAL = 5.0
 
@@ -46,68 +50,73 @@ def prometheus_config(configuration: Configuration, targets: str) -> Json:
 
 
 def _group(configuration: Configuration, environment: str, model: str) -> Json:
-    alerts = configuration.platform.alerts
-    health = configuration.release_policy(environment, model).health
-    window, held = duration(alerts.window_seconds), duration(alerts.for_seconds)
-    pair = {"environment": environment, "model": model}
-    own = f'job="{JOB}",environment="{environment}",model="{model}"'
+    pair = _Pair(configuration, environment, model)
+    return {
+        "name": f"{model}/{environment}",
+        "interval": duration(interval(configuration)),
+        "rules": [*pair.rates(), *pair.servers()],
+    }
 
-    def increase(series: str, more: str = "", by: str = _BY) -> str:
-        return f"{by} (increase({series}{{{own}{more}}}[{window}]))"
 
-    inference = f',route=~"{INFERENCE}"'
-    requests = increase("slipway_requests_total", inference)
-    failed = increase("slipway_requests_total", f'{inference},status=~"5.."')
-    by_bucket = f"sum by ({', '.join(LABELS)}, le)"
-    durations = increase("slipway_request_duration_seconds_bucket", inference, by_bucket)
-    enough = f"and {requests} >= {alerts.min_requests}"
-    share = "{{ $value | humanizePercentage }}"
+@dataclass(frozen=True)
+class _Pair:
+    """The rules of one model in one environment."""
 
-    def rule(alert: str, expression: str, value: str, limit: str) -> Json:
+    configuration: Configuration
+    environment: str
+    model: str
+
+    @property
+    def _alerts(self) -> Alerts:
+        return self.configuration.platform.alerts
+
+    @property
+    def _own(self) -> str:
+        return f'job="{JOB}",environment="{self.environment}",model="{self.model}"'
+
+    def _increase(self, series: str, more: str = "", by: str = _BY) -> str:
+        return f"{by} (increase({series}{{{self._own}{more}}}[{self._window}]))"
+
+    @property
+    def _window(self) -> str:
+        return duration(self._alerts.window_seconds)
+
+    def _rule(self, alert: str, expression: str, value: str, limit: str) -> Json:
+        pair = {"environment": self.environment, "model": self.model}
         versions = {name: f"{{{{ $labels.{name} }}}}" for name in ("version", "variant")}
         return {
             "alert": alert,
             "expr": expression,
-            "for": held,
+            "for": duration(self._alerts.for_seconds),
             "labels": labels(alert) | pair,
             "annotations": annotations(alert, versions | pair, value, limit),
         }
 
-    return {
-        "name": f"{model}/{environment}",
-        "interval": duration(interval(configuration)),
-        "rules": [
-            rule(
-                "HighErrorRate",
-                f"{failed} / {requests} > {health.max_error_rate} {enough}",
-                share,
-                percent(health.max_error_rate),
-            ),
-            rule(
-                "HighLatency",
-                f"histogram_quantile(0.99, {durations}) * 1000 > {health.p99_ms} {enough}",
-                '{{ $value | printf "%.4g" }} ms',
-                milliseconds(health.p99_ms),
-            ),
-            rule("ModelServerDown", f"up{{{own}}} == 0", "", held),
-            rule(
-                "ModelNotReady",
-                f"up{{{own}}} == 1 unless on ({', '.join(LABELS)}, instance) "
-                f"slipway_model_info{{{own}}}",
-                "",
-                held,
-            ),
-            rule(
-                "RequestsShed",
-                f"{increase('slipway_shed_total')} / {requests} > {alerts.max_shed_rate} {enough}",
-                share,
-                percent(alerts.max_shed_rate),
-            ),
-            rule(
-                "AccessLogDropping",
-                f"{increase('slipway_access_log_dropped_total')} > 0",
-                '{{ $value | printf "%.0f" }}',
-                window,
-            ),
-        ],
-    }
+    def rates(self) -> Iterator[Json]:
+        """What is judged only with enough requests."""
+        health = self.configuration.release_policy(self.environment, self.model).health
+        requests = self._increase(_REQUESTS, _INFERENCE)
+        failed = self._increase(_REQUESTS, f'{_INFERENCE},status=~"5.."')
+        shed = self._increase("slipway_shed_total")
+        durations = self._increase(_DURATIONS, _INFERENCE, f"{_BY[:-1]}, le)")
+        enough = f"and {requests} >= {self._alerts.min_requests}"
+        share, most_shed = "{{ $value | humanizePercentage }}", self._alerts.max_shed_rate
+
+        expression = f"{failed} / {requests} > {health.max_error_rate} {enough}"
+        yield self._rule("HighErrorRate", expression, share, percent(health.max_error_rate))
+        expression = f"histogram_quantile(0.99, {durations}) * 1000 > {health.p99_ms} {enough}"
+        value = '{{ $value | printf "%.4g" }} ms'
+        yield self._rule("HighLatency", expression, value, milliseconds(health.p99_ms))
+        expression = f"{shed} / {requests} > {most_shed} {enough}"
+        yield self._rule("RequestsShed", expression, share, percent(most_shed))
+
+    def servers(self) -> Iterator[Json]:
+        """What is judged whether requests come or not."""
+        held, target = duration(self._alerts.for_seconds), f"{', '.join(LABELS)}, instance"
+        yield self._rule("ModelServerDown", f"up{{{self._own}}} == 0", "", held)
+        model = f"slipway_model_info{{{self._own}}}"
+        expression = f"up{{{self._own}}} == 1 unless on ({target}) {model}"
+        yield self._rule("ModelNotReady", expression, "", held)
+        expression = f"{self._increase('slipway_access_log_dropped_total')} > 0"
+        lines = '{{ $value | printf "%.0f" }}'
+        yield self._rule("AccessLogDropping", expression, lines, self._window)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,14 @@ def test_a_limit_passed_for_a_moment_only_sends_nothing(world: World) -> None:
         assert world.watch(BAD, 10) == []
         assert world.watch(GOOD, 1) == []
     assert world.states() == []
+
+
+def test_a_new_server_is_pending_only_while_its_limit_is_passed(world: World) -> None:
+    bad, good = replaced(BAD, seconds=5.0), replaced(GOOD, seconds=5.0)
+    for _ in range(5):
+        assert world.watch(bad, 10) == []
+        assert world.watch(good, 1) == []
+    assert world.watch(bad, 16) == [("HighErrorRate", "firing")]
 
 
 def test_slow_predictions_fire(world: World) -> None:

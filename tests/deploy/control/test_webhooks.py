@@ -147,13 +147,23 @@ def test_at_the_end_what_waits_is_tried_once_more() -> None:
         assert (len(server.got), sender.sent.delivered) == (2, 1)
 
 
+def test_at_the_end_a_receiver_that_fails_is_not_asked_again_and_again() -> None:
+    with receiver(*[(503, {})] * 100) as server:
+        sender = Webhook("test", server.url, lambda _: {}, Patience(first_pause=60, give_up=600))
+        sender.send(FIRED)
+        server.wait_for(lambda got: len(got) == 1)
+        sender.close(5)
+        assert (len(server.got), sender.sent.given_up) == (2, 1)
+
+
 def test_the_log_never_has_the_address(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with receiver((302, {}), (404, {})) as server, webhook(server) as sender:
         for _ in range(3):
             sender.send(FIRED)
         until(lambda: (sender.sent.given_up, sender.sent.delivered) == (2, 1))
-    with webhook("http://127.0.0.1:99999/secret-path") as broken:
+    impatient = Patience(give_up=0)
+    with webhook("http://127.0.0.1:99999/secret-path", impatient) as broken:
         broken.send(FIRED)
         until(lambda: broken.sent.given_up == 1)
     lost = [line for line in caplog.messages if "is lost" in line]
