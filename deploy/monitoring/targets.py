@@ -3,7 +3,8 @@
 Envoy is not among them: its admin interface is a UNIX socket, which Prometheus cannot scrape.
 """
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import msgspec
 from deploy.events import State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home, write_atomically
+from deploy.ledger import Ledger
+
+logger = logging.getLogger("slipway.targets")
 
 
 def targets_file(home: Home) -> Path:
@@ -47,3 +51,26 @@ def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomically(path, text)
+
+
+class PrometheusTargets:
+    """Keeps the list up to date, with a tick each second; servers: cluster name → port."""
+
+    def __init__(
+        self, home: Home, ledger: Ledger, servers: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._home, self._ledger, self._servers = home, ledger, servers
+        self._failure: str | None = None
+
+    def tick(self) -> None:
+        """LedgerError, or what `servers` raises: the list stays as it is. A disk that is full is
+        logged, once."""
+        states, servers = self._ledger.states().values(), self._servers()
+        failure = None
+        try:
+            write_targets(self._home, states, servers)
+        except OSError as error:
+            failure = str(error.strerror)
+        if failure and failure != self._failure:
+            logger.error("%s cannot be written: %s", targets_file(self._home), failure)
+        self._failure = failure

@@ -208,9 +208,10 @@ def test_a_ledger_that_fails_changes_nothing(world: World) -> None:
 def test_a_rollback_fires_at_once_and_resolves_with_the_next_event(world: World) -> None:
     world.record(4, 3, action="promote")
     assert world.watch(None, 2) == []
-    world.record(3, action="rollback", evidence={"reason": "5 % <b>errors</b>"})
+    world.record(3, action="rollback", evidence={"reason": "5 % <b>errors</b>", "from": ["4"]})
     assert world.watch(None, 3) == [("ReleaseRolledBack", "firing")]
-    assert "5 % <b>errors</b>" in world.sent[-1].annotations["description"]
+    said = world.sent[-1].annotations["description"]
+    assert "From version 4 back to 3, by ann: 5 % <b>errors</b>. Look: `slipway" in said
     world.start()
     assert world.watch(None, 3) == []
     world.record(3, action="healthy")
