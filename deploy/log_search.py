@@ -5,8 +5,9 @@ import re
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -92,7 +93,7 @@ def _lines_with(file: Path, needle: bytes) -> Iterator[bytes]:
         return
 
 
-def _blocks(opened: IO[bytes]) -> Iterator[bytes]:
+def _blocks(opened: BufferedIOBase) -> Iterator[bytes]:
     """Whole lines, some megabytes at a time. Read, not mapped: a log is cut while it is open."""
     rest = b""
     while data := opened.read(_BLOCK_BYTES):

@@ -16,6 +16,7 @@ from serving_config.schema import Configuration
 _GATEWAY = "gateway-access"
 # What the gateway's log holds of an id, and a model server takes.
 _LONGEST_ID = 128
+_ONLY_SERVER = "only the model server's log has it"
 
 
 class UnknownRequestError(LookupError):
@@ -94,23 +95,25 @@ def _of_gateway(home: Home, line: GatewayLine) -> Receipt:
     if own is None:
         note = f"{line.server}'s log does not have it (any more), or its access_log is off"
         return msgspec.structs.replace(found, notes=(note,))
-    return msgspec.structs.replace(found, **_said_by_server(own))
+    return _with_server_line(found, own)
 
 
 def _of_servers(home: Home, request_id: str) -> list[Receipt]:
     """Where the gateway's log does not have it."""
     found = [
-        Receipt(
-            request_id=line.request_id,
-            time=line.time,
-            method=line.method,
-            path=line.path,
-            status=line.status,
-            duration_ms=line.duration_ms,
-            answered_by="server",
-            server=name,
-            notes=("only the model server's log has it",),
-            **_said_by_server(line),
+        _with_server_line(
+            Receipt(
+                request_id=line.request_id,
+                time=line.time,
+                method=line.method,
+                path=line.path,
+                status=line.status,
+                duration_ms=line.duration_ms,
+                answered_by="server",
+                server=name,
+                notes=(_ONLY_SERVER,),
+            ),
+            line,
         )
         for name in log_names(home.logs) - {_GATEWAY}
         for line in _server_lines(home, name, request_id)
@@ -127,17 +130,18 @@ def _nearest(lines: Sequence[ServerLine], moment: datetime) -> ServerLine | None
     return min(lines, key=lambda line: abs(line.time - moment), default=None)
 
 
-def _said_by_server(line: ServerLine) -> dict[str, str | int | None]:
-    return {
-        "caller": line.caller or None,
-        "rows": line.rows or None,
-        "trace_id": line.trace_id or None,
-    }
+def _with_server_line(item: Receipt, line: ServerLine) -> Receipt:
+    return msgspec.structs.replace(
+        item,
+        caller=line.caller or None,
+        rows=line.rows or None,
+        trace_id=line.trace_id or None,
+    )
 
 
 def _with_deployment(
     item: Receipt, deployment: Deployment | None, notes: tuple[str, ...]
 ) -> Receipt:
-    if deployment is not None and deployment.mirror:
+    if deployment is not None and deployment.mirror and _ONLY_SERVER in item.notes:
         notes += ("the version got copies of requests then: this may be one, answered for nobody",)
     return msgspec.structs.replace(item, deployment=deployment, notes=item.notes + notes)
