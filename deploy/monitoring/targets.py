@@ -1,0 +1,76 @@
+"""What Prometheus scrapes: the live model servers, as a file for its file_sd.
+
+Envoy is not among them: its admin interface is a UNIX socket, which Prometheus cannot scrape.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deploy.events import State
+from deploy.gateway.routes import cluster_name
+from deploy.home import Home, write_atomically
+from deploy.ledger import Ledger
+
+logger = logging.getLogger("slipway.targets")
+
+
+def targets_file(home: Home) -> Path:
+    """Where the list is."""
+    return home.run / "prometheus" / "targets.json"
+
+
+def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One group for each live version that has a server; servers: cluster name → port."""
+    return [
+        {
+            "targets": [f"127.0.0.1:{servers[name]}"],
+            "labels": {
+                "environment": state.environment,
+                "model": state.model,
+                "version": live.label,
+                "variant": live.variant,
+            },
+        }
+        for state in sorted(states, key=lambda state: (state.environment, state.model))
+        for live in sorted(state.live)
+        if (name := cluster_name(state.environment, state.model, live)) in servers
+    ]
+
+
+def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int]) -> None:
+    """Replace the list where it has changed; Prometheus reads it again by itself."""
+    path = targets_file(home)
+    text = msgspec.json.format(msgspec.json.encode(targets(states, servers)), indent=2)
+    try:
+        if path.read_bytes() == text:
+            return
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, text)
+
+
+class PrometheusTargets:
+    """Keeps the list up to date, with a tick each second; servers: cluster name → port."""
+
+    def __init__(
+        self, home: Home, ledger: Ledger, servers: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._home, self._ledger, self._servers = home, ledger, servers
+        self._failure: str | None = None
+
+    def tick(self) -> None:
+        """LedgerError, or what `servers` raises: the list stays as it is. A disk that is full is
+        logged, once."""
+        states, servers = self._ledger.states().values(), self._servers()
+        failure = None
+        try:
+            write_targets(self._home, states, servers)
+        except OSError as error:
+            failure = str(error.strerror)
+        if failure and failure != self._failure:
+            logger.error("%s cannot be written: %s", targets_file(self._home), failure)
+        self._failure = failure
