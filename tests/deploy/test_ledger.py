@@ -359,6 +359,25 @@ def test_a_full_disk_changes_nothing(file: Path, opened: Open) -> None:
     ledger.check()
 
 
+def test_a_file_that_may_not_be_written_is_read_and_takes_no_change(
+    file: Path, opened: Open
+) -> None:
+    deploy(opened(f"sqlite:///{file}"), 1)
+    reader = opened(f"sqlite:///file:{file}?mode=ro&uri=true")
+    before = reader.state("staging", "iris")
+    with pytest.raises(LedgerError, match="readonly database"):
+        reader.record(change(before, live(2)))
+    assert (reader.state("staging", "iris"), reader.check()) == (before, 1)
+
+
+def test_readers_of_a_file_do_not_wait_for_a_writer(file: Path, opened: Open) -> None:
+    ledger = opened(f"sqlite:///{file}")
+    deploy(ledger, 1)
+    with ledger._database.transaction(writing=True):
+        other = opened(f"sqlite:///{file}")
+        assert (other.check(), other.state("staging", "iris").generation) == (1, 1)
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["staging", "production"]),
