@@ -1,6 +1,8 @@
 """A kill at any moment of any change: production is wholly old or wholly new, and the same change
 again, or the controller, ends where an undisturbed one would have."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
@@ -27,6 +29,7 @@ from tests.deploy.serving_things import (
     policy,
     promote,
     traffic_of,
+    weights,
 )
 from tests.deploy.targets.memory import Crash, MemoryTarget
 
@@ -242,3 +245,54 @@ def test_after_a_kill_at_any_moment(name: str, again: str, make: Callable[[], Wo
             is_settled(world.target)
         moment += 1
     assert moment > 2, "there was nothing to be killed at"
+
+
+ALTERNATING = """
+import sys
+from deploy.ledger import Ledger
+from tests.deploy.releases import release
+from tests.deploy.serving_things import ANN, PLACE, promote, traffic_of
+from tests.deploy.targets.memory import MemoryTarget
+
+target = MemoryTarget(Ledger(sys.argv[1]))
+traffic = traffic_of(target)
+target.up = {name: 1 for name in sys.argv[2:]}
+while True:
+    traffic.split(*PLACE, {"1": 30, "2": 70}, ANN)
+    print("begun", flush=True)
+    traffic.split(*PLACE, {"1": 100}, ANN)
+    promote(target, release(2))
+    traffic.rollback(*PLACE, ANN, "slow")
+    traffic.load(release(2), "staging", ANN)
+    traffic.tidy(*PLACE)
+"""
+
+
+def test_a_ledger_on_disk_is_whole_after_each_sigkill_and_the_next_process_goes_on(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger(url)
+    target = MemoryTarget(ledger)
+    promote(target, OLD)
+    traffic_of(target).load(NEW, "staging", ANN)
+    allowed = [{"1": 100, "2": 0}, {"1": 30, "2": 70}, {"2": 100}, {"1": 100}]
+    for pause in (0.06, 0.11, 0.19, 0.3):
+        before = len(ledger.events())
+        command = [sys.executable, "-c", ALTERNATING, url, name_of(OLD), name_of(NEW)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path.cwd()) as process:
+            assert process.stdout is not None
+            try:
+                assert process.stdout.readline() == b"begun\n"
+                with suppress(subprocess.TimeoutExpired):  # a moment that nobody has chosen
+                    process.wait(pause)
+                assert process.poll() is None, "it failed before it was killed"
+            finally:
+                process.kill()
+        ledger.check()
+        assert len(ledger.events()) > before, "nothing was in progress"
+        assert weights(target) in allowed
+        promote(target, OLD)
+        traffic_of(target).load(NEW, "staging", ANN)
+    ledger.check()
+    ledger.close()
