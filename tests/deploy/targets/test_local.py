@@ -109,6 +109,7 @@ def test_only_what_is_configured_is_routed_to(ledger: Ledger) -> None:
     ]
     assert (found.environments, found.default_environment) == (("production", "staging"), "staging")
     assert (found.models, found.default_model) == (("iris", "spam"), "iris")
+    assert found.sticky == {"production": ("session",), "staging": ("session",)}
 
 
 @contextmanager
