@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.model_server.certificate import CertificateError
+from deploy.changes import converge
 from deploy.events import LedgerConflictError, LedgerError, State
 from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, converge, roll_out, superseded
+from deploy.rollout import Outcome, Request, roll_out, superseded
 from deploy.targets.base import TargetError
 from tests.deploy.releases import certificate, change, contract, http, live, release
 from tests.deploy.targets.memory import Crash, MemoryTarget
@@ -339,11 +340,11 @@ def test_a_ledger_that_takes_nothing_leaves_the_old_version_live(target: MemoryT
     old, new = release(1), release(2)
     deploy(target, old)
     rename = "ALTER TABLE {} RENAME TO {}"
-    with target.ledger._engine.begin() as connection:
+    with target.ledger._database.engine.begin() as connection:
         connection.exec_driver_sql(rename.format("deployment_events", "away"))
     with pytest.raises(LedgerError, match="no such table"):
         roll_out(target.ledger, target, request(new))
-    with target.ledger._engine.begin() as connection:
+    with target.ledger._database.engine.begin() as connection:
         connection.exec_driver_sql(rename.format("away", "deployment_events"))
     serves(target, old)
 
