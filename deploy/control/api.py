@@ -49,7 +49,7 @@ def control_api(control: Control) -> FastAPI:
     return app
 
 
-def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     problem = problem_of(error, request.url.path, conditional="if-match" in request.headers)
     body = problem.encode(request.scope["slipway.request"].id, request.url.path)
     return Response(body, int(problem.status), dict(problem.headers), CONTENT_TYPE)

@@ -52,7 +52,7 @@ def answers(
     found: dict[str, Any] = {"description": description, "content": content}
     if etag:
         found["headers"] = _ETAG
-    return {status: found} | {code: _problem(code) for code in (*_OF_ALL, *refusals)}
+    return {status: found, **{code: _problem(code) for code in (*_OF_ALL, *refusals)}}
 
 
 def changes(kind: Any, description: str, *, status: int = 200) -> dict[str, Any]:

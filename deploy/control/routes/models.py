@@ -64,8 +64,8 @@ class _Look:
         phase = None if last is None else last.phase
         return Serving(
             generation=state.generation,
-            since=last and last.at,
-            by=last and last.actor,
+            since=None if last is None else last.at,
+            by=None if last is None else last.actor,
             versions=tuple(self._version(state, live, phase) for live in state.live),
             release=None if last is None or phase is None else self._release(last, phase),
         )
