@@ -65,9 +65,7 @@ def superseded(state: State, version: int) -> bool:
     return any(live.version > version for live in state.live)
 
 
-def roll_out(
-    ledger: Ledger, target: Target, request: Request, gate: Gate | None = None
-) -> Outcome:
+def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None = None) -> Outcome:
     """Release by the policy; the same release again goes on where the one before was killed.
 
     Without another version to compare with, the policy is direct; so it is for another build of
@@ -239,4 +237,3 @@ class _Rollout:
         )
         carry_out(self.ledger, self.target, change)
         tidy(self.ledger, self.target, loaded.environment, loaded.model)
-

@@ -5,13 +5,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from bentos.model_server import asgi
 from bentos.model_server.keys import Keys
 from bentos.model_server.problems import FieldError, Problem, clean, overloaded
+from deploy.control.alert import Alert
 from deploy.control.observer import Observer
 from deploy.control.usage import Usage
 from deploy.dagster_client import DagsterClient
@@ -28,7 +29,7 @@ _TAG = re.compile(r'"(\d{1,18})"')
 
 @dataclass(frozen=True)
 class Control:
-    """alerts: those that fire now; usage: CPU and memory of a live server, by cluster name."""
+    """alerts: those there are now; usage: CPU and memory of a live server, by cluster name."""
 
     home: Home
     configuration: Configuration
@@ -39,7 +40,7 @@ class Control:
     keys: Keys
     dagster: DagsterClient
     usage: Callable[[str], Usage]
-    alerts: Callable[[], Sequence[Any]] = list
+    alerts: Callable[[], Sequence[Alert]]
     changes: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(MAX_CHANGES)
     )

@@ -1,9 +1,10 @@
 """What the control API answers, beside the ledger's own types."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from deploy.control.alert import Alert
 from deploy.control.progress import Progress
 from deploy.events import Event
 
@@ -127,9 +128,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Alerts(msgspec.Struct, frozen=True):
-    """What fires now."""
+    """What is pending and firing, then what resolved last."""
 
-    alerts: tuple[Any, ...]
+    alerts: tuple[Alert, ...]
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -11,9 +11,9 @@ from deploy.control.replies import reply
 router = APIRouter(tags=["platform"])
 
 
-@router.get("/alerts", responses=answers(Alerts, "What fires now."))
+@router.get("/alerts", responses=answers(Alerts, "All of them."))
 def read_alerts(control: Controls) -> Response:
-    """The limits that are passed now, and since when."""
+    """The limits that are passed now, and those that were lately."""
     return reply(Alerts(tuple(control.alerts())))
 
 
