@@ -9,6 +9,7 @@ from deploy.analysis.window import Window
 from deploy.events import Counters
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from deploy.supervision import SupervisorError
 from deploy.targets.base import Target, TargetError
 
 _AT_ONCE = 8  # a server that hangs does not keep the others waiting
@@ -57,7 +58,7 @@ class Observer:
         """
         observation = self._observations.get(name)
         if observation is None:
-            return self._target.observe(name)
+            return self._observe(name)
         if observation.failure is not None or observation.total is None:
             raise TargetError(str(observation.failure))
         return observation.total
@@ -81,10 +82,16 @@ class Observer:
         for (environment, model), state in self._ledger.states().items():
             yield from (cluster_name(environment, model, live) for live in state.live)
 
+    def _observe(self, name: str) -> Counters:
+        try:
+            return self._target.observe(name)
+        except SupervisorError as error:
+            raise TargetError(f"{name} cannot be observed: {error}") from error
+
     def _look(self, name: str) -> Observation:
         window, before = self._windows[name], self._observations.get(name, Observation())
         try:
-            counters = self._target.observe(name)
+            counters = self._observe(name)
         except TargetError as error:
             since = self._clock() if before.failing_since is None else before.failing_since
             return Observation(before.total, *window.counted(), since, error)
