@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from orchestration.cli import demo, keys, load_test, models, platform, status
+from orchestration.cli import demo, keys, load_test, models, platform, status, traffic
 
 # What the libraries would print into our output, or send elsewhere.
 _QUIET = {
@@ -28,6 +28,10 @@ cli.add_command(models.train)
 cli.add_command(models.verify)
 cli.add_command(models.release)
 cli.add_command(models.promote)
+cli.add_command(traffic.split)
+cli.add_command(traffic.rollback)
+cli.add_command(traffic.load)
+cli.add_command(traffic.retire)
 cli.add_command(keys.keys)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)

@@ -8,11 +8,10 @@ import click
 from deploy.dagster_client import DagsterClient
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
-from deploy.supervision import Supervisor
 from orchestration.cli.context import configured_model, local_platform
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import StartError, job_name
+from orchestration.cli.platform import job_name, require_up
 from orchestration.cli.status import dagster_url, mlflow_url
 from serving_config.schema import Model
 
@@ -25,12 +24,6 @@ _ACTOR_TAG = "slipway/actor"
 
 class UnknownVersionError(ValueError):
     """The registry has no such version."""
-
-
-def require_up(platform: LocalPlatform) -> None:
-    """Raise StartError unless the platform runs."""
-    if not Supervisor(platform.home).running():
-        raise StartError(f"the platform is down ({platform.home.root}): `slipway up --detach`")
 
 
 def resolve_version(platform: LocalPlatform, model: Model, version: int | None) -> int:

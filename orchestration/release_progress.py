@@ -1,0 +1,32 @@
+"""A release in progress, in words: for Dagster's log and the command line."""
+
+from deploy.analysis.verdict import Finding
+from deploy.control.progress import Progress
+
+
+def phase_title(name: str, weight: int) -> str:
+    """`canary 10 %`; a shadow's weight is the share of requests that are copied."""
+    return name if name == "bake" else f"{name} {weight} %"
+
+
+def sentence(progress: Progress) -> str:
+    """`canary 10 %: 312 of 500 requests, 12 of 60 s, errors 0.3 % (stable 0.1 %), …`"""
+    analysis = progress.analysis
+    parts = [f"{analysis.requests} of {progress.wanted_requests} requests"]
+    parts.append(f"{analysis.seconds:.0f} of {progress.wanted_seconds:.0f} s")
+    parts += [_errors(found) for found in analysis.findings if found.metric == "errors"]
+    breached = [found for found in analysis.findings if found.breached]
+    if breached:
+        parts.append(analysis.reason)
+    elif progress.phase != "bake":
+        parts.append("no difference found")
+    return f"{phase_title(progress.phase, progress.weight)}: {', '.join(parts)}"
+
+
+def _errors(found: Finding) -> str:
+    stable = f" (stable {_percent(found.stable.count, found.stable.total)})" if found.stable else ""
+    return f"errors {_percent(found.candidate.count, found.candidate.total)}{stable}"
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{count / total:.1%}".replace("%", " %") if total else "none yet"
