@@ -51,7 +51,11 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, 
     @property
     def label(self) -> str:
         """How clients name it: `3`, or `3-int8` for another variant than fp32."""
-        return str(self.version) if self.variant == "fp32" else f"{self.version}-{self.variant}"
+        return _label(self.version, self.variant)
+
+
+def _label(version: int, variant: str) -> str:
+    return str(version) if variant == "fp32" else f"{version}-{variant}"
 
 
 class Counters(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -117,6 +121,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     live: tuple[Live, ...]
     previous_hash: str
     hash: str
+
+    @property
+    def label(self) -> str:
+        """How clients name the version that the event is about."""
+        return _label(self.version, self.variant)
 
     @property
     def phase(self) -> Phase | None:

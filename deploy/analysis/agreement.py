@@ -1,6 +1,11 @@
 """What two versions answered to the same requests."""
 
+from typing import Any
+
 import msgspec
+
+# Share of the larger one by which two values of a regression may differ and still agree.
+_A_TENTH = 0.1
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,3 +23,10 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     candidate_ms: float = 0.0
     stable_ms: float = 0.0
+
+
+def disagree(candidate: Any, stable: Any, *, classes: bool) -> bool:
+    """Whether two predictions are another class, or values off by more than a tenth."""
+    if classes or not (isinstance(candidate, float) and isinstance(stable, float)):
+        return bool(candidate != stable)
+    return abs(candidate - stable) > _A_TENTH * max(abs(candidate), abs(stable))

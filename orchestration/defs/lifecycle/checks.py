@@ -7,12 +7,13 @@ import dagster as dg
 import msgspec
 
 from deploy.keys import platform_headers
+from deploy.targets.base import Endpoint, TargetError
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
-from orchestration.smoke import Endpoint, SmokeTestError, smoke_test
+from orchestration.smoke import smoke_test
 from serving_config.schema import Model
 
 # Where a training run leaves the rows its versions are held against.
@@ -104,7 +105,7 @@ def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefi
             contract = release.bundle.contract
             live = serving.live_labels(environment, model.name)
             if release.live().label not in live:
-                raise SmokeTestError(
+                raise TargetError(
                     f"{model.name} version {number} is no longer live in {environment}: "
                     f"{', '.join(live) or 'nothing'} took its place meanwhile"
                 )

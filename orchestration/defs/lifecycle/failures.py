@@ -18,7 +18,6 @@ from deploy.versions import MissingFileError
 from orchestration.build_bento import BuildError
 from orchestration.export.errors import ExportError
 from orchestration.resources.registry import RegistryError
-from orchestration.smoke import SmokeTestError
 from serving_config.load import ConfigurationError
 
 _EXPLAINED = (
@@ -34,7 +33,6 @@ _EXPLAINED = (
     ModelLoadError,
     RegistryError,
     ReleaseError,
-    SmokeTestError,
     SupervisorError,
     TargetError,
 )

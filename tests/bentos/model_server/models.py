@@ -103,13 +103,19 @@ def _iris_rows() -> tuple[Any, Any, list[dict[str, Scalar]]]:
     return x, y, rows
 
 
-def iris(dtype: str = "float32", version: int = 3, variant: str = "fp32") -> Parts:
-    """A logistic regression; dtype: of the graph's input. The contract's fields are float64."""
+def iris(
+    dtype: str = "float32", version: int = 3, variant: str = "fp32", *, turned: bool = False
+) -> Parts:
+    """A logistic regression; dtype: of the graph's input. The contract's fields are float64.
+
+    turned: trained on each flower as the species after its own, so that it is always wrong.
+    """
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from sklearn.linear_model import LogisticRegression
 
     x, y, rows = _iris_rows()
-    model = LogisticRegression(max_iter=1000).fit(x.astype(dtype), np.array(SPECIES)[y])
+    species = np.array(SPECIES)[(y + turned) % len(SPECIES)]
+    model = LogisticRegression(max_iter=1000).fit(x.astype(dtype), species)
     kind = FloatTensorType([None, 4]) if dtype == "float32" else DoubleTensorType([None, 4])
     return _parts(
         _convert(model, kind),
