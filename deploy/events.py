@@ -32,6 +32,10 @@ class LedgerConflictError(LedgerError):
     """Somebody else changed the state since it was read."""
 
 
+class ReleaseInProgressError(LedgerConflictError):
+    """Another candidate's shadow or canary has to end first."""
+
+
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, omit_defaults=True):
     """One live model version: what is served, and its share of the traffic in percent.
 
@@ -82,7 +86,8 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     candidate: the label of the version that comes. stable: the one to go back to, with the weight
     it would have then; None where nothing served before. policy: the release policy as it was when
     the release began, as `ReleasePolicy.model_dump()`. step: index into the policy's steps.
-    baseline: by label, what the servers had counted when the phase began.
+    baseline: by label, what the servers had counted when the phase began. since: when it began
+    (as `Event.at`), where an event that left the release alone has come after that.
     """
 
     name: Literal["shadow", "canary", "bake"]
@@ -91,6 +96,7 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     policy: dict[str, Any]
     step: int = 0
     baseline: dict[str, Counters] = {}
+    since: str | None = None
 
 
 class State(msgspec.Struct, frozen=True):
@@ -126,6 +132,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """How clients name the version that the event is about."""
         return _label(self.version, self.variant)
+
+    @property
+    def state(self) -> State:
+        """The state that it led to."""
+        return State(self.environment, self.model, self.generation, self.live)
 
     @property
     def phase(self) -> Phase | None:

@@ -1,21 +1,35 @@
-"""Rollout: from what an environment serves to what it shall serve, with no moment in between.
+"""Rollout: a release begins by its policy, with no moment in between for clients.
 
-The order makes every step safe to lose: the new server is ready before the ledger names it, the
-gateway follows the ledger, and the old server goes last. After a kill at any point `converge`
-ends where an undisturbed rollout would have.
+direct ends here, and so does blue_green but for its bake time; a canary only begins. What is in
+progress then is the last event's phase, which the controller takes further.
 """
 
-import re
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deploy.events import Action, Change, Event, LedgerConflictError, State
-from deploy.gateway.routes import cluster_name
+import msgspec
+
+from deploy.analysis.verdict import Analysis
+from deploy.changes import bring_up, carry_out, continued, converge, ensure_server, head, tidy
+from deploy.events import (
+    Action,
+    Change,
+    Event,
+    Live,
+    Phase,
+    ReleaseInProgressError,
+    State,
+)
 from deploy.ledger import Ledger
+from deploy.phases import baseline, begin, find, proof, share, stable_beside
 from deploy.release import Release
 from deploy.targets.base import Target
 from serving_config.release import ReleasePolicy
+
+
+class GateError(RuntimeError):
+    """The candidate failed before it got any traffic; it has left again."""
 
 
 @dataclass(frozen=True)
@@ -42,132 +56,187 @@ class Request:
     policy: ReleasePolicy = field(default_factory=lambda: ReleasePolicy(bake_seconds=0))
 
 
+# Golden requests to the candidate, which is live without traffic in that state.
+Gate = Callable[[Request, State], Analysis]
+
+
 def superseded(state: State, version: int) -> bool:
     """Whether a newer version is live already."""
     return any(live.version > version for live in state.live)
 
 
-def roll_out(ledger: Ledger, target: Target, request: Request) -> Outcome:
-    """Give the release all traffic of its model in the environment.
+def roll_out(
+    ledger: Ledger, target: Target, request: Request, gate: Gate | None = None
+) -> Outcome:
+    """Release by the policy; the same release again goes on where the one before was killed.
+
+    Without another version to compare with, the policy is direct; so it is for another build of
+    the very version that serves, for one label is one server. gate: needed for the policies
+    blue_green and canary.
 
     Raises CertificateError without the proof, TargetError when the server does not get ready,
-    GatewayError when the gateway does not follow, LedgerConflictError for a lost race. Whatever
-    it raises, the version that was live before goes on serving; or the new one, where only the
-    tidying up after it failed: the same rollout again does that.
+    GateError when the gate says no, GatewayError when the gateway does not follow,
+    ReleaseInProgressError and LedgerConflictError for a lost race. Whatever it raises, the
+    version that was live before goes on serving; or the new one, where only the tidying up after
+    it failed: the same rollout again does that.
     """
     release, environment = request.release, request.environment
     release.require_certificate(environment)
-    before = ledger.state(environment, release.model)
+    before, last = head(ledger, environment, release.model)
     subject = release.live()
     if not request.older_allowed and superseded(before, subject.version):
         return Outcome("superseded", before)
-    if [_served(live) for live in before.live] == [_served(subject)]:
-        ensure_servers(target, release, environment)
-        converge(ledger, target, environment, release.model)
-        return Outcome("unchanged", before)
-    ensure_servers(target, release, environment)
-    event = _record(ledger, target, request, before)
-    try:
-        target.route()
-    except Exception:  # whatever it is, the ledger must not stay ahead of the gateway
-        _revert(ledger, target, request, before, event)
-        raise
-    _retire(ledger, target, environment, release.model)
-    return Outcome("deployed", ledger.state(environment, release.model), event)
+    rollout = _Rollout(ledger, target, request, before, last)
+    if rollout.is_in_progress():
+        return rollout.again("started")
+    mine = find(before.live, subject.label)
+    if mine is not None and (mine.bento_digest, mine.weight) == (subject.bento_digest, 100):
+        return rollout.again("unchanged")
+    stable = stable_beside(before.live, subject.label)
+    if request.policy.policy == "direct" or stable is None:
+        return rollout.direct()
+    if gate is None:
+        raise ValueError(f"the policy {request.policy.policy} needs a gate")
+    return rollout.beside(stable, gate)
 
 
-def _served(live: Any) -> tuple[str, int]:
-    return live.bento_digest, live.weight
+@dataclass(frozen=True)
+class _Rollout:
+    """One request, and what it found."""
 
+    ledger: Ledger
+    target: Target
+    request: Request
+    before: State
+    last: Event | None
 
-def ensure_servers(target: Target, release: Release, environment: str) -> None:
-    """Start the release's server and wait until it is ready; a server that fails is removed."""
-    known = set(target.servers())
-    name = target.start(release, environment)
-    try:
-        target.wait_ready(name, release, environment)
-    except BaseException:
-        if name not in known:
-            target.stop(name)
-        raise
+    @property
+    def phase(self) -> Phase | None:
+        return self.last.phase if self.last else None
 
+    @property
+    def subject(self) -> Live:
+        return self.request.release.live()
 
-def _record(ledger: Ledger, target: Target, request: Request, before: State) -> Event:
-    subject = request.release.live()
-    change = Change(
-        base=before,
-        action=request.action,
-        subject=subject,
-        live=(subject,),
-        actor=request.actor,
-        dagster_run=request.dagster_run,
-        evidence={"bento": subject.bento, "certificate_sha256": subject.certificate_sha256},
-    )
-    try:
-        return ledger.record(change)
-    except BaseException:
-        _discard(ledger, target, request)
-        raise
+    def again(self, status: Literal["unchanged", "started"]) -> Outcome:
+        """It is live already: bring back what was lost."""
+        ensure_server(self.target, self.request.release, self.request.environment)
+        converge(self.ledger, self.target, self.before.environment, self.before.model)
+        return Outcome(status, self.before, self.last if status == "started" else None)
 
+    def is_in_progress(self) -> bool:
+        """Whether this very release is in a shadow or canary; raises where another one is.
 
-def _revert(ledger: Ledger, target: Target, request: Request, before: State, event: Event) -> None:
-    """The gateway did not follow: back to what it still serves, on the record.
+        A version in its bake time has all traffic: that one may be replaced.
+        """
+        phase, model = self.phase, self.before.model
+        if phase is None or phase.name == "bake":
+            return False
+        candidate = find(self.before.live, phase.candidate)
+        if candidate and candidate.bento_digest == self.subject.bento_digest:
+            return True
+        raise ReleaseInProgressError(
+            f"a release of {model} version {phase.candidate} is in progress in "
+            f"{self.before.environment} ({phase.name}, {share(phase)} %): wait for it, or "
+            f"`slipway rollback {model}`"
+        )
 
-    A release that came in between stays: it is what the gateway is to follow now.
-    """
-    change = Change(
-        base=State(event.environment, event.model, event.generation, event.live),
-        action="revert",
-        subject=request.release.live(weight=0),
-        live=before.live,
-        actor=request.actor,
-        dagster_run=request.dagster_run,
-        evidence={"reason": "the gateway did not take the new routes"},
-    )
-    with suppress(LedgerConflictError):
-        ledger.record(change)
-    # It may take the routes that were written late: take them back. The first error is the one
-    # to tell, whatever else is down.
-    with suppress(Exception):
-        target.route()
-    _discard(ledger, target, request)
+    def _change(
+        self, action: Action, live: tuple[Live, ...], evidence: dict[str, Any], base: State
+    ) -> Change:
+        return Change(
+            base=base,
+            action=action,
+            subject=live[0],
+            live=live,
+            actor=self.request.actor,
+            dagster_run=self.request.dagster_run,
+            evidence=proof(live[0]) | evidence,
+        )
 
+    def _first_phase(self, name: Literal["shadow", "canary", "bake"], stable: Live | None) -> Phase:
+        return Phase(
+            name=name,
+            candidate=self.subject.label,
+            stable=msgspec.structs.replace(stable, weight=100, mirror=0) if stable else None,
+            policy=self.request.policy.model_dump(mode="json"),
+        )
 
-def converge(ledger: Ledger, target: Target, environment: str, model: str) -> None:
-    """Bring the gateway to the ledger's state, then drain and stop what is no longer live."""
-    target.route()
-    _retire(ledger, target, environment, model)
+    def direct(self) -> Outcome:
+        """All traffic at once; the server that had it goes as soon as it has drained."""
+        subject, before = self.subject, self.before
+        evidence = {}
+        if self.request.policy.bake_seconds > 0:
+            phase = self._first_phase("bake", stable_beside(before.live, subject.label))
+            # A server that starts now has counted nothing.
+            known = [live for live in before.live if live.bento_digest == subject.bento_digest]
+            counted = baseline(self.target, before, *known)
+            phase = msgspec.structs.replace(phase, baseline=counted)
+            evidence = {"phase": msgspec.to_builtins(phase)}
+        change = self._change(self.request.action, (subject,), evidence, before)
+        return self._done(bring_up(self.ledger, self.target, self.request.release, change))
 
+    def _done(self, event: Event) -> Outcome:
+        state = event.state
+        tidy(self.ledger, self.target, state.environment, state.model)
+        return Outcome("deployed", self.ledger.state(state.environment, state.model), event)
 
-def _retire(ledger: Ledger, target: Target, environment: str, model: str) -> None:
-    """Drain and stop the servers of this model and environment that are not live anywhere.
+    def beside(self, stable: Live, gate: Gate) -> Outcome:
+        """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
+        loaded = self._load()
+        analysis = gate(self.request, loaded.state)
+        evidence = {"analysis": msgspec.to_builtins(analysis)}
+        if analysis.decision == "rollback":
+            self._leave(loaded, analysis.reason, evidence)
+            raise GateError(
+                f"{self.before.model} version {self.subject.label} was not released: "
+                f"{analysis.reason}"
+            )
+        policy, who = self.request.policy, (self.request.actor, self.request.dagster_run)
+        shadow: Literal["shadow", "canary"] = "shadow" if policy.shadow else "canary"
+        first = self._first_phase("bake" if policy.policy == "blue_green" else shadow, stable)
+        action = self.request.action if first.name == "bake" else None
+        change = begin(
+            first,
+            loaded,
+            self.target,
+            actor=who[0],
+            dagster_run=who[1],
+            action=action,
+            evidence=evidence,
+        )
+        event = carry_out(self.ledger, self.target, change)
+        if first.name == "bake":
+            return self._done(event)
+        return Outcome("started", event.state, event)
 
-    Anywhere: `iris-1-eu-staging-…` reads as iris 1-eu in staging and as iris 1 in eu-staging.
-    """
-    wanted = {
-        cluster_name(state.environment, state.model, live)
-        for state in ledger.states().values()
-        for live in state.live
-    }
-    stale = [
-        name for name in target.servers() if name not in wanted and _is_of(name, environment, model)
-    ]
-    for name in stale:
-        target.drain(name, environment)
-        target.stop(name)
-    if stale:
-        target.route()
+    def _load(self) -> Event:
+        """The candidate live without traffic; its phase goes on if the version before bakes."""
+        subject = msgspec.structs.replace(self.subject, weight=0)
+        mine = find(self.before.live, subject.label)
+        if self.last is not None and mine is not None and mine.bento_digest == subject.bento_digest:
+            ensure_server(self.target, self.request.release, self.request.environment)
+            self.target.route()  # whoever loaded it may have been killed before that
+            return self.last
+        others = tuple(live for live in self.before.live if live.label != subject.label)
+        change = self._change("load", (subject, *others), continued(self.last), self.before)
+        return bring_up(self.ledger, self.target, self.request.release, change)
 
+    def _leave(self, loaded: Event, reason: str, evidence: dict[str, Any]) -> None:
+        """Off the ledger with the reason, unless somebody has given it traffic by hand."""
+        subject = find(loaded.live, self.subject.label)
+        if subject is None or subject.weight > 0:
+            return
+        others = tuple(live for live in loaded.live if live.label != subject.label)
+        change = Change(
+            base=loaded.state,
+            action="retire",
+            subject=subject,
+            live=others,
+            actor=self.request.actor,
+            dagster_run=self.request.dagster_run,
+            evidence={"reason": reason} | evidence | continued(loaded),
+        )
+        carry_out(self.ledger, self.target, change)
+        tidy(self.ledger, self.target, loaded.environment, loaded.model)
 
-def _is_of(name: str, environment: str, model: str) -> bool:
-    """Whether `name`, model-label-environment-digest, is of that model and environment."""
-    pattern = rf"{re.escape(model)}-\d+(-[a-z]\w*)?-{re.escape(environment)}-[0-9a-f]{{8}}"
-    return re.fullmatch(pattern, name) is not None
-
-
-def _discard(ledger: Ledger, target: Target, request: Request) -> None:
-    """Stop the release's server, unless somebody else has made it live meanwhile."""
-    release, environment = request.release, request.environment
-    live = ledger.state(environment, release.model).live
-    if release.bundle.digest not in {item.bento_digest for item in live}:
-        target.stop(cluster_name(environment, release.model, release.live()))

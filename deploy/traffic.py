@@ -5,11 +5,19 @@ cannot be written nothing changes; where the gateway does not follow, the change
 the record. After a kill in between, the same call again, or the controller, ends it.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from deploy.events import Event
+import msgspec
+
+from deploy.changes import bring_up, carry_out, continued, head, leftovers, tidy
+from deploy.events import Action, Change, Event, LedgerConflictError, Live, Phase, State
+from deploy.gateway.routes import cluster_name
+from deploy.history import last_healthy
 from deploy.ledger import Ledger
+from deploy.phases import find, proof
 from deploy.release import Release
 from deploy.targets.base import Target
 
@@ -38,16 +46,20 @@ class Actor:
 class Traffic:
     """Changes of one ledger and its target. `expected`: the generation that the caller has seen;
     LedgerConflictError where it is another one. Raises LedgerError, GatewayError, TargetError too.
+
+    releases: the release that a live version was, read back from its Bento; ReleaseError where
+    that is gone or was changed.
     """
 
     ledger: Ledger
     target: Target
+    releases: Callable[[Live], Release]
 
     def split(
         self,
         environment: str,
         model: str,
-        weights: Mapping[str, int],
+        weights: Mapping[str, float],
         actor: Actor,
         expected: int | None = None,
     ) -> Event:
@@ -55,20 +67,60 @@ class Traffic:
 
         A live version that is not named gets 0 and stays resident. Ends a release in progress.
         """
-        raise NotImplementedError
+        state, last = self._read(environment, model, expected)
+        wanted = whole_weights(weights)
+        _require_live(state, wanted)
+        live = tuple(_with_weight(item, wanted.get(item.label, 0)) for item in state.live)
+        self._require_ready(state, live)
+        if last is not None and live == state.live and last.phase is None:
+            self.target.route()  # whoever split before may have been killed before that
+            return last
+        first = max(live, key=lambda item: (item.weight, item.version))
+        evidence = {"weights": wanted}
+        return self._carry_out(state, "split", first, live, actor, evidence)
 
     def load(
         self, release: Release, environment: str, actor: Actor, expected: int | None = None
     ) -> Event:
         """Bring up a verified version beside the live ones, without traffic. The event is the last
-        one where it is live already."""
-        raise NotImplementedError
+        one where it is live already. A release in progress goes on."""
+        release.require_certificate(environment)
+        state, last = self._read(environment, release.model, expected)
+        subject = release.live(weight=0)
+        beside = find(state.live, subject.label)
+        if last is None or not state.live:
+            raise NotLiveError(
+                f"nothing of {release.model} is live in {environment}, so there is nothing to "
+                f"load version {subject.label} beside: promote it instead"
+            )
+        if beside is not None and beside.bento_digest == subject.bento_digest:
+            self.target.route()
+            return last
+        if beside is not None:
+            raise TrafficError(
+                f"another build of {release.model} version {subject.label} is live in "
+                f"{environment} ({beside.bento}): promote this one instead, or retire that one"
+            )
+        evidence = proof(subject) | continued(last)
+        live = (subject, *state.live)
+        change = _change(state, "load", subject, live, actor, evidence)
+        return bring_up(self.ledger, self.target, release, change)
 
     def retire(
         self, environment: str, model: str, label: str, actor: Actor, expected: int | None = None
     ) -> Event:
         """Let a version without traffic go: drain and stop its server."""
-        raise NotImplementedError
+        state, last = self._read(environment, model, expected)
+        if last is not None and (last.action, last.label) == ("retire", label):
+            event = last  # again, after a kill in between
+            self.target.route()
+        else:
+            _require_live(state, [label])
+            subject = _require_idle(state, label, last)
+            live = tuple(item for item in state.live if item.label != label)
+            event = self._carry_out(state, "retire", subject, live, actor, continued(last))
+        self.tidy(environment, model)
+        return event
 
     def rollback(
         self,
@@ -77,12 +129,176 @@ class Traffic:
         actor: Actor,
         reason: str,
         expected: int | None = None,
+        evidence: Mapping[str, Any] | None = None,
     ) -> Event:
         """All traffic back to the last healthy version (`deploy.history.last_healthy`).
 
         From a release in progress, to its stable version. A resident version has it at once; for
-        any other one its server is started first, from the Bento there is. What was rolled back
-        from leaves. Raises NothingToRollBackToError; CertificateError and ReleaseError where the
-        Bento was changed since.
+        any other one its server is started first, from the Bento there is. It returns once the
+        traffic is back: what was rolled back from is stopped by `tidy`, or by the controller. A
+        rollback that was killed before that is ended, not followed by another one. Raises
+        NothingToRollBackToError; CertificateError and ReleaseError where the Bento was changed.
         """
-        raise NotImplementedError
+        state, last = self._read(environment, model, expected)
+        if last is not None and last.action == "rollback" and self._is_unfinished(state):
+            self.target.route()
+            return last
+        goal = msgspec.structs.replace(self._goal(state, last), weight=100, mirror=0)
+        leaving = _leaving(state, last.phase if last else None, goal)
+        stay = (item for item in state.live if item not in leaving and item.label != goal.label)
+        change = _change(
+            state,
+            "rollback",
+            goal,
+            (goal, *stay),
+            actor,
+            {"reason": reason, "from": [item.label for item in leaving]} | dict(evidence or {}),
+        )
+        name = cluster_name(environment, model, goal)
+        resident = find(state.live, goal.label)
+        is_up = resident is not None and resident.bento_digest == goal.bento_digest
+        if is_up and self.target.ready(name):
+            return carry_out(self.ledger, self.target, change)
+        release = self.releases(goal)
+        release.require_certificate(environment)
+        return bring_up(self.ledger, self.target, release, change)
+
+    def tidy(self, environment: str, model: str) -> None:
+        """Drain and stop the servers of this model that are not live any more."""
+        tidy(self.ledger, self.target, environment, model)
+
+    def _is_unfinished(self, state: State) -> bool:
+        return not self.target.in_step() or bool(
+            leftovers(self.ledger, self.target, state.environment, state.model)
+        )
+
+    def _goal(self, state: State, last: Event | None) -> Live:
+        """The version to return to."""
+        phase = last.phase if last else None
+        if phase is not None and phase.stable is not None:
+            return phase.stable
+        events = self.ledger.events(state.model, state.environment)
+        # Read once more: by now there may be later ones.
+        goal = last_healthy([item for item in events if item.generation <= state.generation])
+        if goal is None:
+            raise NothingToRollBackToError(
+                f"{state.model} has no version in {state.environment} to roll back to: the ledger "
+                f"knows none that was healthy before what serves now ({_weights(state)})"
+            )
+        return goal
+
+    def _read(
+        self, environment: str, model: str, expected: int | None
+    ) -> tuple[State, Event | None]:
+        state, last = head(self.ledger, environment, model)
+        if expected is not None and expected != state.generation:
+            raise LedgerConflictError(
+                f"{model} in {environment} is at generation {state.generation}, not {expected}: "
+                "somebody changed it; look at it and try again"
+            )
+        return state, last
+
+    def _require_ready(self, state: State, live: tuple[Live, ...]) -> None:
+        """Whatever gets more traffic than it has must be able to answer it."""
+        for old, new in zip(state.live, live, strict=True):
+            name = cluster_name(state.environment, state.model, new)
+            if new.weight > old.weight and not self.target.ready(name):
+                raise TrafficError(
+                    f"version {new.label}: its server is not ready, so it cannot get "
+                    f"{new.weight} % of the traffic: see {name}.log, or wait and try again"
+                )
+
+    def _carry_out(
+        self,
+        state: State,
+        action: Action,
+        subject: Live,
+        live: tuple[Live, ...],
+        actor: Actor,
+        evidence: dict[str, Any],
+    ) -> Event:
+        change = _change(state, action, subject, live, actor, evidence)
+        return carry_out(self.ledger, self.target, change)
+
+
+def whole_weights(weights: Mapping[str, float]) -> dict[str, int]:
+    """Label → percent; TrafficError unless they are whole numbers of 0 to 100 that sum to 100."""
+    if not weights:
+        raise TrafficError("weights: none given; name live versions with percent, as 1=90 2=10")
+    for label, weight in weights.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or not 0 <= weight <= 100 or weight % 1:
+            raise TrafficError(
+                f"weight of version {label}: {weight!r} must be a whole number of 0 to 100"
+            )
+    whole = {label: int(weight) for label, weight in weights.items()}
+    if (total := sum(whole.values())) != 100:
+        given = ", ".join(f"{label}={weight}" for label, weight in whole.items())
+        raise TrafficError(f"weights must sum to 100, these sum to {total}: {given}")
+    return whole
+
+
+def _change(
+    state: State,
+    action: Action,
+    subject: Live,
+    live: tuple[Live, ...],
+    actor: Actor,
+    evidence: dict[str, Any],
+) -> Change:
+    return Change(
+        base=state,
+        action=action,
+        subject=subject,
+        live=live,
+        actor=actor.name,
+        dagster_run=actor.dagster_run,
+        evidence=evidence,
+    )
+
+
+def _with_weight(live: Live, weight: int) -> Live:
+    return msgspec.structs.replace(live, weight=weight, mirror=0 if weight else live.mirror)
+
+
+def _weights(state: State) -> str:
+    return ", ".join(f"{live.label}={live.weight}" for live in state.live) or "nothing"
+
+
+def _require_live(state: State, labels: Mapping[str, int] | list[str]) -> None:
+    known = {live.label for live in state.live}
+    for label in labels:
+        if label not in known:
+            raise NotLiveError(
+                f"version {label}: not live in {state.environment}; live there of "
+                f"{state.model}: {_weights(state)}; load it first"
+            )
+
+
+def _require_idle(state: State, label: str, last: Event | None) -> Live:
+    """The live version of that label, which has no traffic and no part in a release."""
+    live = find(state.live, label)
+    assert live is not None
+    phase = last.phase if last else None
+    if live.weight:
+        raise TrafficError(
+            f"version {label}: it has {live.weight} % of the traffic of {state.model} in "
+            f"{state.environment}; give that to another version first ({_weights(state)})"
+        )
+    stable = phase.stable.label if phase and phase.stable else None
+    if phase is not None and label in (phase.candidate, stable):
+        raise TrafficError(
+            f"version {label}: it has a part in the release of version {phase.candidate} "
+            f"({phase.name}) that is in progress: wait for it, or `slipway rollback {state.model}`"
+        )
+    return live
+
+
+def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:
+    """What is rolled back from: all that has or sees traffic, and a release's candidate."""
+    candidate = phase.candidate if phase else None
+    return [
+        live
+        for live in state.live
+        if live.label != goal.label and (live.weight or live.mirror or live.label == candidate)
+    ]

@@ -32,13 +32,12 @@ def overload_manager(limits: Limits) -> Json:
     }
 
 
-def circuit_breakers(limits: Limits) -> Json:
-    """A request beyond the limit is refused at once instead of waiting for a connection.
+def circuit_breakers(most: int) -> Json:
+    """A request beyond `most` is refused at once instead of waiting for a connection.
 
     Requests that come together each want a connection before Envoy counts them as in flight:
     so there may be twice as many connections, and as many that wait for theirs.
     """
-    most = limits.max_requests_per_server
     return {
         "thresholds": [
             {

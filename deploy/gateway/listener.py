@@ -4,6 +4,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS
 from deploy.gateway.limits import http_filters
 from serving_config.gateway import Gateway, Limits
 
@@ -142,6 +143,13 @@ def _problem_replies(limits: Limits, max_body_bytes: int) -> Json:
     errors = [status for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
     return {
         "mappers": [
+            _reply(_both(_FOR_CONTROL, lost), HTTPStatus.SERVICE_UNAVAILABLE, _CONTROL_LOST),
+            _reply(_both(_FOR_CONTROL, overflow), HTTPStatus.SERVICE_UNAVAILABLE, _CONTROL_BUSY),
+            _reply(
+                _both(_FOR_CONTROL, _is(HTTPStatus.GATEWAY_TIMEOUT)),
+                HTTPStatus.GATEWAY_TIMEOUT,
+                f"the control API gave no answer within {CONTROL_SECONDS} s",
+            ),
             _reply(overflow, HTTPStatus.SERVICE_UNAVAILABLE, busy),
             _reply(lost, HTTPStatus.SERVICE_UNAVAILABLE, _LOST),
             *(_reply(_is(status), status, details.get(status)) for status in errors),
@@ -155,6 +163,10 @@ def _is(status: HTTPStatus) -> Json:
     return {"status_code_filter": {"comparison": equals}}
 
 
+def _both(*filters: Json) -> Json:
+    return {"and_filter": {"filters": filters}}
+
+
 def _reply(condition: Json, status: HTTPStatus, detail: str | None) -> Json:
     reply: Json = {
         "filter": condition,
@@ -166,6 +178,18 @@ def _reply(condition: Json, status: HTTPStatus, detail: str | None) -> Json:
     return reply
 
 
+# Asked for answers of the gateway itself only.
+_FOR_CONTROL = {
+    "extension_filter": {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": f"{_TYPES}.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": f"xds.cluster_name == '{CONTROL}'",
+        },
+    }
+}
+_CONTROL_LOST = "the control API does not answer; it may be starting anew: try again"
+_CONTROL_BUSY = "the control API has too much to do: try again"
 _LOST = "the model server does not answer; it may be starting anew: try again"
 # As the model server names them, for programs to tell apart.
 _KINDS = {

@@ -1,19 +1,24 @@
-"""Routes and clusters as a pure function of what is live and where it listens.
+"""Routes as a pure function of what is live.
 
 What a request can say: `X-Environment`, `/models/{model}/…` in front of the server's own path,
-and a version to pin by `X-Model-Version` or `/models/{model}/versions/{version}/…`.
+a version to pin by `X-Model-Version` or `/models/{model}/versions/{version}/…`, and who it is from
+by `X-Session-ID` or its API key, so that it stays on its side of a split.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.events import Live, State
-from deploy.gateway.limits import circuit_breakers
-from serving_config.gateway import Limits
+from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS
 
 Json = dict[str, Any]
+
+# Tells both servers of a mirrored request to write down what they answer; never a client's word.
+COMPARE = "x-slipway-compare"
+# Where a request carries what `Environment.sticky` names.
+_STICKY_HEADERS = {"session": ("x-session-id",), "key": ("x-api-key", "authorization")}
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Routing:
     models: every configured model.
     states: the ledger's current states.
     response_timeout: how long a model server may take for an answer.
+    sticky: environment → its `Environment.sticky`; none for one that is left out.
     """
 
     environments: tuple[str, ...]
@@ -32,6 +38,7 @@ class Routing:
     default_model: str | None
     states: tuple[State, ...]
     response_timeout: float = 60
+    sticky: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def cluster_name(environment: str, model: str, live: Live) -> str:
@@ -40,45 +47,6 @@ def cluster_name(environment: str, model: str, live: Live) -> str:
     The Bento's digest is part of it, so that a version built anew starts beside the old build.
     """
     return f"{model}-{live.label}-{environment}-{live.bento_digest[:8]}"
-
-
-def cluster(name: str, port: int, limits: Limits) -> Json:
-    """A model server on 127.0.0.1.
-
-    Idle connections are given up a second before the server's own 5 s keep-alive ends, so that
-    no request meets a connection that is closing.
-    """
-    http = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    return {
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "2s",
-        "circuit_breakers": circuit_breakers(limits),
-        "typed_extension_protocol_options": {
-            http: {
-                "@type": f"type.googleapis.com/{http}",
-                "common_http_protocol_options": {"idle_timeout": "4s"},
-                "explicit_http_config": {"http_protocol_options": {}},
-            }
-        },
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {
-                                "address": {
-                                    "socket_address": {"address": "127.0.0.1", "port_value": port}
-                                }
-                            }
-                        }
-                    ]
-                }
-            ],
-        },
-    }
 
 
 def _problem(match: Json, status: int, detail: str, headers: Sequence[Json] = ()) -> Json:
@@ -110,7 +78,9 @@ def _environment_is(environment: str, default: str) -> Json:
     }
 
 
-def _forward(match: Json, environment: str, action: Json, rewrite: str | None) -> Json:
+def _forward(
+    match: Json, action: Json, rewrite: str | None = None, environment: str | None = None
+) -> Json:
     route: Json = {
         **action,
         "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
@@ -120,23 +90,55 @@ def _forward(match: Json, environment: str, action: Json, rewrite: str | None) -
             "pattern": {"regex": f"^{re.escape(rewrite)}/?"},
             "substitution": "/",
         }
-    return {
-        "match": match,
-        "route": route,
-        "response_headers_to_add": [_header("x-environment", environment)],
+    forwarded: Json = {"match": match, "route": route}
+    if environment is not None:
+        forwarded["response_headers_to_add"] = [_header("x-environment", environment)]
+    return forwarded
+
+
+def _weighted(state: State, sticky: Sequence[str]) -> Json:
+    """Newest first: whoever is on a candidate's side stays there while its share grows."""
+    weighted = sorted((live for live in state.live if live.weight > 0), reverse=True)
+    split: Json = {
+        "clusters": [
+            {"name": cluster_name(state.environment, state.model, live), "weight": live.weight}
+            for live in weighted
+        ]
     }
+    action: Json = {"weighted_clusters": split}
+    headers = [header for item in sticky for header in _STICKY_HEADERS[item]]
+    if len(weighted) > 1 and headers:
+        split["use_hash_policy"] = True
+        # The first that a request has counts; without any, chance decides.
+        action["hash_policy"] = [
+            {"header": {"header_name": header}, "terminal": True} for header in headers
+        ]
+    return action
 
 
-def _weighted(state: State) -> Json:
-    return {
-        "weighted_clusters": {
-            "clusters": [
-                {"name": cluster_name(state.environment, state.model, live), "weight": live.weight}
-                for live in state.live
-                if live.weight > 0
-            ]
+def _mirrors(state: State) -> list[Json]:
+    """Envoy answers the client without a look at what becomes of a copy."""
+    return [
+        {
+            "cluster": cluster_name(state.environment, state.model, live),
+            "runtime_fraction": {
+                "default_value": {"numerator": live.mirror, "denominator": "HUNDRED"}
+            },
+            "disable_shadow_host_suffix_append": True,
         }
-    }
+        for live in state.live
+        if live.mirror > 0
+    ]
+
+
+def _split_route(match: Json, state: State, action: Json, rewrite: str | None) -> Json:
+    """The route of a request that names no version."""
+    mirrors = _mirrors(state)
+    if not mirrors:
+        return _forward(match, action, rewrite, state.environment)
+    mirrored = action | {"request_mirror_policies": mirrors}
+    route = _forward(match, mirrored, rewrite, state.environment)
+    return route | {"request_headers_to_add": [_header(COMPARE, "1")]}
 
 
 def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
@@ -156,17 +158,17 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
         action = timeout | {"cluster": cluster_name(environment, model, live)}
         path = f"{prefix}/versions/{live.label}"
         match = {"path_separated_prefix": path, "headers": [where]}
-        by_path.append(_forward(match, environment, action, path))
+        by_path.append(_forward(match, action, path, environment))
         exact = {"name": "x-model-version", "string_match": {"exact": live.label}}
         match = here | {"headers": [where, exact]}
-        by_header.append(_forward(match, environment, action, prefix or None))
+        by_header.append(_forward(match, action, prefix or None, environment))
     labels = ", ".join(live.label for live in state.live)
     unknown = f"this version of {model} is not live in {environment}; live: {labels}"
     versions = {"path_separated_prefix": f"{prefix}/versions", "headers": [where]}
     by_path.append(_problem(versions, 404, unknown, named))
     by_header.append(_problem(here | {"headers": [where, pinned]}, 404, unknown, named))
-    action = timeout | _weighted(state)
-    weighted = _forward(anywhere, environment, action, prefix or None)
+    action = timeout | _weighted(state, routing.sticky.get(environment, ()))
+    weighted = _split_route(anywhere, state, action, prefix or None)
     # A version in the path goes before one in the header.
     return [*([_with_slash(prefix), *by_path] if prefix else []), *by_header, weighted]
 
@@ -180,7 +182,7 @@ def _with_slash(prefix: str) -> Json:
 def route_table(routing: Routing) -> list[Json]:
     """All routes, in the order Envoy tries them."""
     states = {(state.environment, state.model): state for state in routing.states}
-    table: list[Json] = []
+    table = [_control()]
     for prefix, model in [(f"/models/{model}", model) for model in routing.models] + [
         ("", routing.default_model)
     ]:
@@ -197,6 +199,16 @@ def route_table(routing: Routing) -> list[Json]:
     environments = ", ".join(routing.environments)
     detail = f"unknown X-Environment; environments: {environments}"
     return [*table, _problem({"prefix": "/"}, 404, detail)]
+
+
+def _control() -> Json:
+    """The control API, whatever environment or model is named beside it."""
+    action: Json = {
+        "cluster": CONTROL,
+        "timeout": f"{CONTROL_SECONDS}s",
+        "idle_timeout": f"{CONTROL_SECONDS + 1}s",
+    }
+    return _forward({"path_separated_prefix": "/v1"}, action)
 
 
 def _models(routing: Routing) -> str:
@@ -222,7 +234,6 @@ def _reserved(routing: Routing) -> list[Json]:
             404,
             f"no such model; models: {_models(routing)}",
         ),
-        _problem({"path_separated_prefix": "/v1"}, 404, "no such control route"),
     ]
 
 
@@ -234,6 +245,9 @@ def route_configuration(routing: Routing) -> Json:
         "virtual_hosts": [
             {"name": "models", "domains": ["*"], "routes": route_table(routing)},
         ],
+        # The lists of a route go over these.
+        "most_specific_header_mutations_wins": True,
+        "request_headers_to_remove": [COMPARE],
         # The model server serves clients on this machine without a key: it has to know who asks,
         # whatever the client says of itself.
         "request_headers_to_add": [

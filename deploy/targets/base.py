@@ -1,6 +1,7 @@
 """What a rollout needs of the place where model servers run."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,14 +35,25 @@ class Target(Protocol):
     def wait_ready(self, name: str, release: Release, environment: str) -> None:
         """Until it answers ready with exactly that release; TargetError after the deadline."""
 
+    def ready(self, name: str) -> bool:
+        """Whether the server answers ready, at one look."""
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Meanwhile `stop` leaves the server alone. Whoever starts one holds it until it is on the
+        ledger, and cannot hold it for longer than it lives. Several may; waits for a `stop`."""
+
     def route(self) -> None:
         """Bring the gateway to what the ledger says, and wait until it is in force."""
+
+    def in_step(self) -> bool:
+        """Whether the gateway was told what the ledger says."""
 
     def drain(self, name: str, environment: str) -> None:
         """Until a server without new requests has finished those in flight, or the deadline."""
 
     def stop(self, name: str) -> None:
-        """Stop and forget a server; one that is gone already is no error."""
+        """Stop and forget a server that is neither live on the ledger nor held; any other one is
+        left alone. One that is gone already is no error."""
 
     def observe(self, name: str) -> Counters:
         """What the server has counted so far; TargetError where it or its gateway cannot say."""

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from deploy.analysis.agreement import Agreement
 from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
+    GatewayError,
     exclusive,
     write_clusters,
     write_routes,
@@ -23,6 +25,7 @@ from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
+from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
@@ -69,6 +72,7 @@ def routing(configuration: Configuration, ledger: Ledger) -> Routing:
         default_model=platform.default_model,
         states=states,
         response_timeout=platform.gateway.limits.response_timeout_seconds,
+        sticky={name: item.sticky for name, item in configuration.environments.items()},
     )
 
 
@@ -149,8 +153,17 @@ class LocalTarget:
             time.sleep(_POLL_SECONDS)
 
     def observe(self, name: str) -> Counters:
-        """See `Target.observe`."""
-        raise NotImplementedError
+        """The gateway's counts, and what the server says of its answers."""
+        port = self.servers().get(name)
+        if port is None:
+            raise TargetError(f"{name} is not running")
+        try:
+            counts = GatewayAdmin(self.home).cluster_counts([name])
+        except GatewayError as error:
+            raise TargetError(f"{name} cannot be observed: {error}") from error
+        if name not in counts:
+            raise TargetError(f"the gateway does not know {name}")
+        return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
 
     def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
         """Through the gateway, with the platform's own key."""

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.model_server.certificate import CertificateError
+from deploy.changes import converge
 from deploy.events import LedgerConflictError, LedgerError, State
 from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, converge, roll_out, superseded
+from deploy.rollout import Outcome, Request, roll_out, superseded
 from deploy.targets.base import TargetError
 from tests.deploy.releases import certificate, change, contract, http, live, release
 from tests.deploy.targets.memory import Crash, MemoryTarget

@@ -167,7 +167,6 @@ def test_requests_are_split_by_weight(gateway: Gateway) -> None:
             "this version of iris is not live in staging",
         ),
         ("/models/iris/versions/3/predict", {"x_environment": "production"}, "in production"),
-        ("/v1/models", {}, "no such control route"),
     ],
 )
 def test_what_there_is_not_is_404_and_says_what_there_is(

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.events import Live, State
-from deploy.gateway.routes import Routing, cluster, cluster_name, route_configuration, route_table
+from deploy.gateway.clusters import cluster
+from deploy.gateway.routes import Routing, cluster_name, route_configuration, route_table
 from serving_config.gateway import Limits
 from tests.deploy.gateway.envoys_rules import Verdict, ask
 from tests.deploy.releases import live, release
@@ -225,10 +226,12 @@ def test_every_request_gets_an_answer_and_never_from_another_environment(
 
 
 @examples
-@given(routing=routings())
-def test_the_control_api_is_never_a_model_s(routing: Routing) -> None:
-    verdict = ask(route_table(routing), "/v1/traffic-split")
-    assert (verdict.status, verdict.weights) == (404, {})
+@given(routing=routings(), path=st.sampled_from(["/v1", "/v1/", "/v1/traffic-split", "/v1/../x"]))
+def test_the_control_api_is_asked_whatever_model_or_environment_is_named(
+    routing: Routing, path: str
+) -> None:
+    for headers in ({}, {"x-environment": "nowhere"}, {"x-model-version": "1"}):
+        assert ask(route_table(routing), path, headers) == Verdict({"control": 100}, path)
 
 
 @examples

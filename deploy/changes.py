@@ -1,0 +1,132 @@
+"""One change of what serves: on the ledger, then the gateway follows, then what left is stopped.
+
+The order makes every step safe to lose: a server is ready before the ledger names it, the gateway
+follows the ledger, and an old server goes last. After a kill at any point the same change again,
+or the controller, ends where an undisturbed one would have.
+"""
+
+import re
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from deploy.events import Change, Event, LedgerConflictError, State
+from deploy.gateway.routes import cluster_name
+from deploy.ledger import Ledger
+from deploy.release import Release
+from deploy.targets.base import Target
+
+
+def head(ledger: Ledger, environment: str, model: str) -> tuple[State, Event | None]:
+    """What is served, and the event that led to it: both of one moment."""
+    last = ledger.last_event(environment, model)
+    return (State(environment, model), None) if last is None else (last.state, last)
+
+
+def continued(event: Event | None) -> dict[str, Any]:
+    """Evidence with which the release that was in progress at `event` goes on after another one."""
+    if event is None or (phase := event.phase) is None:
+        return {}
+    phase = msgspec.structs.replace(phase, since=phase.since or event.at)
+    return {"phase": msgspec.to_builtins(phase)}
+
+
+def carry_out(ledger: Ledger, target: Target, change: Change) -> Event:
+    """Record the change and route by it; where the gateway does not follow, it is taken back."""
+    event = ledger.record(change)
+    try:
+        target.route()
+    except Exception:  # whatever it is, the ledger must not stay ahead of the gateway
+        _revert(ledger, target, change, event)
+        raise
+    return event
+
+
+def _revert(ledger: Ledger, target: Target, change: Change, event: Event) -> None:
+    """Back to what the gateway still serves, on the record.
+
+    A change that came in between stays: it is what the gateway is to follow now.
+    """
+    base = change.base
+    events = ledger.events(base.model, base.environment)
+    before = next((item for item in events if item.generation == base.generation), None)
+    back = Change(
+        base=event.state,
+        action="revert",
+        subject=msgspec.structs.replace(change.subject, weight=0, mirror=0),
+        live=base.live,
+        actor=change.actor,
+        dagster_run=change.dagster_run,
+        evidence={"reason": "the gateway did not take the new routes"} | continued(before),
+    )
+    with suppress(LedgerConflictError):
+        ledger.record(back)
+    # It may take the routes that were written late: take them back. The first error is the one
+    # to tell, whatever else is down.
+    with suppress(Exception):
+        target.route()
+
+
+def ensure_server(target: Target, release: Release, environment: str) -> None:
+    """Start the release's server, or find it started, and wait until it is ready."""
+    target.wait_ready(target.start(release, environment), release, environment)
+
+
+def bring_up(ledger: Ledger, target: Target, release: Release, change: Change) -> Event:
+    """Carry out a change that makes a release live, once its server is ready.
+
+    The server is held until it is on the ledger: nobody takes it for a leftover. Where anything
+    fails it goes again, unless it is live or somebody else starts it as well.
+    """
+    environment = change.base.environment
+    name = cluster_name(environment, release.model, release.live())
+    try:
+        with target.hold(name):
+            ensure_server(target, release, environment)
+            return carry_out(ledger, target, change)
+    except BaseException:
+        target.stop(name)
+        raise
+
+
+def converge(ledger: Ledger, target: Target, environment: str, model: str) -> None:
+    """Bring the gateway to the ledger's state, then drain and stop what is no longer live."""
+    target.route()
+    tidy(ledger, target, environment, model)
+
+
+def tidy(ledger: Ledger, target: Target, environment: str, model: str) -> None:
+    """Drain and stop the model's servers that are not live and that nobody is starting."""
+    stale = leftovers(ledger, target, environment, model)
+    for name in stale:
+        target.drain(name, environment)
+        target.stop(name)
+    if stale:
+        target.route()
+
+
+def leftovers(ledger: Ledger, target: Target, environment: str, model: str) -> list[str]:
+    """The servers of this model and environment that are not live anywhere.
+
+    Anywhere: `iris-1-eu-staging-…` reads as iris 1-eu in staging and as iris 1 in eu-staging.
+    """
+    wanted = live_clusters(ledger)
+    return [
+        name for name in target.servers() if name not in wanted and _is_of(name, environment, model)
+    ]
+
+
+def live_clusters(ledger: Ledger) -> set[str]:
+    """The clusters of all live versions."""
+    return {
+        cluster_name(state.environment, state.model, live)
+        for state in ledger.states().values()
+        for live in state.live
+    }
+
+
+def _is_of(name: str, environment: str, model: str) -> bool:
+    """Whether `name`, model-label-environment-digest, is of that model and environment."""
+    pattern = rf"{re.escape(model)}-\d+(-[a-z]\w*)?-{re.escape(environment)}-[0-9a-f]{{8}}"
+    return re.fullmatch(pattern, name) is not None

@@ -1,0 +1,114 @@
+"""What a model server has counted, out of its own metrics in Prometheus' text format."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import msgspec
+
+from deploy.events import Counters
+from deploy.gateway.envoy import NO_TLS
+from deploy.targets.base import TargetError
+
+_SECONDS = 2.0
+_MAX_BYTES = 8 << 20
+_NAMES = (
+    "slipway_predictions",
+    "slipway_request_duration_seconds",
+    "slipway_top_probability",
+)
+_LINE = re.compile(
+    r"^(slipway_predictions_total|slipway_(?:request_duration_seconds|top_probability"
+    r"|prediction_value)_bucket)(.*)$",
+    re.MULTILINE,
+)
+_SAMPLE = re.compile(r'\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\} (\S+)')
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+# Counts are whole numbers; a float holds them exactly up to here.
+_MOST = 2**53
+
+
+def scrape(port: int) -> Counters:
+    """Ask the server on 127.0.0.1 for its metrics; TargetError where it does not give them."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    try:
+        return counters(_text(url))
+    except (httpx.HTTPError, UnicodeDecodeError) as error:
+        raise TargetError(f"{url} gives no metrics: {error!r}") from error
+    except ValueError as error:
+        raise TargetError(f"{url} gives metrics that cannot be: {error}") from error
+
+
+def _text(url: str) -> str:
+    """A server may also send its body a byte a second: the deadline is for all of it."""
+    deadline = time.monotonic() + _SECONDS
+    content = bytearray()
+    with httpx.stream("GET", url, timeout=_SECONDS, verify=NO_TLS, trust_env=False) as response:
+        if response.status_code != httpx.codes.OK:
+            raise TargetError(f"{url} answers {response.status_code}, not with metrics")
+        for part in response.iter_bytes():
+            content += part
+            if time.monotonic() > deadline:
+                raise TargetError(f"{url} did not come whole within {_SECONDS:g} s")
+            if len(content) > _MAX_BYTES:
+                raise TargetError(f"{url} is larger than {_MAX_BYTES} bytes")
+    return content.decode()
+
+
+def counters(text: str) -> Counters:
+    """Without what only the gateway counts. ValueError for numbers that cannot be counts."""
+    predictions: Counter[str] = Counter()
+    buckets: dict[str, Counter[str]] = {name: Counter() for name in _BUCKETS}
+    for name, labels, count in _samples(text):
+        if name == "slipway_predictions_total":
+            predictions[labels.get("label", "")] += count
+        elif _is_inference(labels.get("route")):
+            buckets[name][labels.get("le", "")] += count
+    shares = {field: _separated(buckets[name]) for name, field in _BUCKETS.items()}
+    return msgspec.convert({"predictions": dict(predictions), **shares}, Counters)
+
+
+_BUCKETS = {
+    "slipway_request_duration_seconds_bucket": "durations",
+    "slipway_top_probability_bucket": "confidences",
+    "slipway_prediction_value_bucket": "values",
+}
+
+
+def _is_inference(route: str | None) -> bool:
+    """The page, the probes and these metrics themselves say nothing about predictions."""
+    return route is None or route in ("/predict", "/predict/batch") or route.endswith("/infer")
+
+
+def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
+    if missing := [name for name in _NAMES if f"# TYPE {name}" not in text]:
+        raise ValueError(f"{', '.join(missing)} is missing")
+    for name, rest in _LINE.findall(text):
+        sample = _SAMPLE.fullmatch(rest)
+        if sample is None:
+            raise ValueError(f"a line begins with {name} and goes on as {rest[:100]!r}")
+        count = float(sample[2])
+        if not (0 <= count <= _MOST and count.is_integer()):
+            raise ValueError(f"{name} is {count}")
+        yield name, {key: _plain(said) for key, said in _LABEL.findall(sample[1])}, int(count)
+
+
+def _plain(value: str) -> str:
+    if "\\" not in value:
+        return value
+    return _ESCAPED.sub(lambda found: "\n" if found[1] == "n" else found[1], value)
+
+
+def _separated(cumulated: Counter[str]) -> dict[str, int]:
+    """Prometheus counts in each bucket what is in the lower ones, too."""
+    bounds = sorted(cumulated, key=float)
+    if bounds and bounds[-1] != "+Inf":
+        raise ValueError(f"the last bucket of {bounds} is not +Inf")
+    lower = [0, *(cumulated[bound] for bound in bounds)]
+    counts = {bound: cumulated[bound] - below for bound, below in zip(bounds, lower, strict=False)}
+    if any(count < 0 for count in counts.values()):
+        raise ValueError(f"cumulated buckets fall: {dict(cumulated)}")
+    return counts
