@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import click
+from deploy.local import local_traffic
 from rich.table import Table
 
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
-from deploy.targets.local import LocalTarget
 from deploy.traffic import Actor, Traffic
 from deploy.versions import built_release
 from orchestration.cli.context import configured_model, local_platform
@@ -56,11 +56,9 @@ def parse_weights(texts: tuple[str, ...]) -> dict[str, int]:
 @contextmanager
 def open_traffic(platform: LocalPlatform) -> Iterator[Traffic]:
     """Changes of the checkout's own ledger and gateway."""
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
-        yield Traffic(
-            ledger,
-            LocalTarget(platform.home, platform.configuration, ledger, platform.working_directory),
-        )
+    home, configuration = platform.home, platform.configuration
+    with closing(open_ledger(home, configuration)) as ledger:
+        yield local_traffic(home, configuration, ledger, platform.working_directory)
 
 
 def _checked(model: str, environment: str) -> LocalPlatform:

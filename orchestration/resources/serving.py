@@ -6,15 +6,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
+from deploy.local import local_traffic
 
 from deploy.control.progress import Progress, read_progress
 from deploy.events import Event
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, roll_out
-from deploy.targets.base import Target
-from deploy.targets.local import LocalTarget
+from deploy.rollout import Outcome, Request, replay_gate, roll_out
 from deploy.traffic import Traffic
 from deploy.versions import VersionFolder, built_release
 from serving_config.load import FOLDER, load
@@ -74,21 +73,17 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield ledger
 
     @contextmanager
-    def _open_target(self) -> Iterator[tuple[Ledger, Target]]:
-        folder = Path(self.config_folder).parent
-        with self.open_ledger() as ledger:
-            yield ledger, LocalTarget(self.paths, self.configuration, ledger, str(folder))
-
-    @contextmanager
     def traffic(self) -> Iterator[Traffic]:
         """Changes of what serves."""
-        with self._open_target() as (ledger, target):
-            yield Traffic(ledger, target)
+        folder = Path(self.config_folder).parent
+        with self.open_ledger() as ledger:
+            yield local_traffic(self.paths, self.configuration, ledger, str(folder))
 
     def roll_out(self, request: Request) -> Outcome:
         """Give the release its model's traffic in an environment, as its policy says."""
-        with self._open_target() as (ledger, target):
-            return roll_out(ledger, target, request)
+        with self.traffic() as traffic:
+            gate = replay_gate(traffic.target, traffic.releases)
+            return roll_out(traffic.ledger, traffic.target, request, gate)
 
     def events(self, model: str, environment: str) -> list[Event]:
         """What happened to the model in the environment, in order."""

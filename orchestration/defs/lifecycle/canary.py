@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 import msgspec
-
 from deploy.analysis.plot import analysis_svg
+
 from deploy.analysis.verdict import Analysis, Interval
 from deploy.events import Event, LedgerError
 from deploy.history import Result
@@ -45,8 +45,15 @@ def canary_events(events: Sequence[Event], candidate: str, last: Event) -> list[
 
 
 def judged(events: Sequence[Event]) -> list[Judged]:
-    """Each phase with the verdict that ended it; events: as `canary_events` returns them."""
-    return [Judged(_title(event), after, analysis(after)) for event, after in pairwise(events)]
+    """What came before the first phase, and each phase, with the verdict that ended it.
+
+    events: as `canary_events` returns them.
+    """
+    replayed = analysis(events[0])
+    gate = [Judged("replay", events[0], replayed)] if replayed else []
+    return gate + [
+        Judged(_title(event), after, analysis(after)) for event, after in pairwise(events)
+    ]
 
 
 def analysis(event: Event) -> Analysis | None:
@@ -61,7 +68,8 @@ def analysis(event: Event) -> Analysis | None:
 
 def _title(event: Event) -> str:
     phase = event.phase
-    assert phase is not None
+    if phase is None:
+        return event.action
     shares = {live.label: live.mirror or live.weight for live in event.live}
     return phase_title(phase.name, shares.get(phase.candidate, 0))
 
@@ -88,7 +96,7 @@ def canary_metadata(events: Sequence[Event]) -> dict[str, Any]:
         "reason": last.analysis.reason if last.analysis else reason(last.ended_by),
         "steps": table([_step(phase) for phase in phases]),
     }
-    findings = [row for phase in phases if phase.analysis for row in _findings(phase)]
+    findings = [row for phase in phases for row in _findings(phase)]
     if findings:
         found["findings"] = table(findings)
     if (plot := _plot(events[0], phases)) is not None:
@@ -108,7 +116,6 @@ def _step(phase: Judged) -> dict[str, Any]:
 
 
 def _findings(phase: Judged) -> list[dict[str, Any]]:
-    assert phase.analysis is not None
     return [
         {
             "phase": phase.title,
@@ -119,7 +126,7 @@ def _findings(phase: Judged) -> list[dict[str, Any]]:
             "limit": f"{found.limit:.2%}",
             "breached": "breached" if found.breached else "",
         }
-        for found in phase.analysis.findings
+        for found in (phase.analysis.findings if phase.analysis else ())
     ]
 
 
@@ -130,7 +137,7 @@ def _share(interval: Interval) -> str:
 
 
 def _plot(begun: Event, phases: Sequence[Judged]) -> dg.MarkdownMetadataValue | None:
-    analyses = [phase.analysis for phase in phases if phase.analysis]
+    analyses = [item.analysis for item in phases if item.analysis and item.title != "replay"]
     phase = begun.phase
     if not analyses or phase is None or phase.stable is None:
         return None

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-
 from pydantic import ValidationError
 
 from bentos.model_server.certificate import Certificate
