@@ -14,6 +14,7 @@ import msgspec
 from deploy.events import Change, Event, LedgerConflictError, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.release import Release
 from deploy.targets.base import Target
 
@@ -100,8 +101,9 @@ def tidy(ledger: Ledger, target: Target, environment: str, model: str) -> None:
     """Drain and stop the model's servers that are not live and that nobody is starting."""
     stale = leftovers(ledger, target, environment, model)
     for name in stale:
-        target.drain(name, environment)
-        target.stop(name)
+        if name not in live_clusters(ledger):  # by now it may be
+            target.drain(name, environment)
+            target.stop(name)
     if stale:
         target.route()
 
@@ -115,15 +117,6 @@ def leftovers(ledger: Ledger, target: Target, environment: str, model: str) -> l
     return [
         name for name in target.servers() if name not in wanted and _is_of(name, environment, model)
     ]
-
-
-def live_clusters(ledger: Ledger) -> set[str]:
-    """The clusters of all live versions."""
-    return {
-        cluster_name(state.environment, state.model, live)
-        for state in ledger.states().values()
-        for live in state.live
-    }
 
 
 def _is_of(name: str, environment: str, model: str) -> bool:

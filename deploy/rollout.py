@@ -24,6 +24,7 @@ from deploy.events import (
 from deploy.ledger import Ledger
 from deploy.phases import baseline, begin, find, proof, share, stable_beside
 from deploy.release import Release
+from deploy.replay import replay
 from deploy.targets.base import Target
 from serving_config.release import ReleasePolicy
 
@@ -65,9 +66,7 @@ def superseded(state: State, version: int) -> bool:
     return any(live.version > version for live in state.live)
 
 
-def roll_out(
-    ledger: Ledger, target: Target, request: Request, gate: Gate | None = None
-) -> Outcome:
+def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None = None) -> Outcome:
     """Release by the policy; the same release again goes on where the one before was killed.
 
     Without another version to compare with, the policy is direct; so it is for another build of
@@ -240,3 +239,19 @@ class _Rollout:
         carry_out(self.ledger, self.target, change)
         tidy(self.ledger, self.target, loaded.environment, loaded.model)
 
+
+def replay_gate(target: Target, releases: Callable[[Live], Release]) -> Gate:
+    """Golden requests through the gateway: the candidate's own, and those of the stable version."""
+
+    def gate(request: Request, state: State) -> Analysis:
+        candidate = request.release.live()
+        stable = stable_beside(state.live, candidate.label)
+        return replay(
+            target.endpoint(state.environment, state.model, candidate),
+            request.release,
+            target.endpoint(state.environment, state.model, stable) if stable else None,
+            releases(stable).certificate.golden if stable else None,
+            request.policy.replay,
+        )
+
+    return gate

@@ -5,7 +5,6 @@ cannot be written nothing changes; where the gateway does not follow, the change
 the record. After a kill in between, the same call again, or the controller, ends it.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +58,7 @@ class Traffic:
         self,
         environment: str,
         model: str,
-        weights: Mapping[str, float],
+        weights: Mapping[str, Any],
         actor: Actor,
         expected: int | None = None,
     ) -> Event:
@@ -69,7 +68,8 @@ class Traffic:
         """
         state, last = self._read(environment, model, expected)
         wanted = whole_weights(weights)
-        _require_live(state, wanted)
+        for label in wanted:
+            _require_live(state, label)
         live = tuple(_with_weight(item, wanted.get(item.label, 0)) for item in state.live)
         self._require_ready(state, live)
         if last is not None and live == state.live and last.phase is None:
@@ -115,7 +115,6 @@ class Traffic:
             event = last  # again, after a kill in between
             self.target.route()
         else:
-            _require_live(state, [label])
             subject = _require_idle(state, label, last)
             live = tuple(item for item in state.live if item.label != label)
             event = self._carry_out(state, "retire", subject, live, actor, continued(last))
@@ -221,13 +220,13 @@ class Traffic:
         return carry_out(self.ledger, self.target, change)
 
 
-def whole_weights(weights: Mapping[str, float]) -> dict[str, int]:
+def whole_weights(weights: Mapping[str, Any]) -> dict[str, int]:
     """Label → percent; TrafficError unless they are whole numbers of 0 to 100 that sum to 100."""
     if not weights:
         raise TrafficError("weights: none given; name live versions with percent, as 1=90 2=10")
     for label, weight in weights.items():
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not math.isfinite(weight) or not 0 <= weight <= 100 or weight % 1:
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not 0 <= weight <= 100 or weight % 1:  # NaN is in no range
             raise TrafficError(
                 f"weight of version {label}: {weight!r} must be a whole number of 0 to 100"
             )
@@ -265,28 +264,27 @@ def _weights(state: State) -> str:
     return ", ".join(f"{live.label}={live.weight}" for live in state.live) or "nothing"
 
 
-def _require_live(state: State, labels: Mapping[str, int] | list[str]) -> None:
-    known = {live.label for live in state.live}
-    for label in labels:
-        if label not in known:
-            raise NotLiveError(
-                f"version {label}: not live in {state.environment}; live there of "
-                f"{state.model}: {_weights(state)}; load it first"
-            )
+def _require_live(state: State, label: str) -> Live:
+    live = find(state.live, label)
+    if live is None:
+        raise NotLiveError(
+            f"version {label}: not live in {state.environment}; live there of {state.model}: "
+            f"{_weights(state)}; load it first"
+        )
+    return live
 
 
 def _require_idle(state: State, label: str, last: Event | None) -> Live:
     """The live version of that label, which has no traffic and no part in a release."""
-    live = find(state.live, label)
-    assert live is not None
+    live = _require_live(state, label)
     phase = last.phase if last else None
     if live.weight:
         raise TrafficError(
             f"version {label}: it has {live.weight} % of the traffic of {state.model} in "
             f"{state.environment}; give that to another version first ({_weights(state)})"
         )
-    stable = phase.stable.label if phase and phase.stable else None
-    if phase is not None and label in (phase.candidate, stable):
+    stable = phase.stable.label if phase is not None and phase.stable is not None else None
+    if phase is not None and label in {phase.candidate, stable}:
         raise TrafficError(
             f"version {label}: it has a part in the release of version {phase.candidate} "
             f"({phase.name}) that is in progress: wait for it, or `slipway rollback {state.model}`"

@@ -13,6 +13,7 @@ from bentos.model_server.certificate import (
     decode_certificate,
 )
 from bentos.model_server.contract import Contract, decode_contract
+from deploy.events import Live
 from deploy.home import Home, write_atomically
 from deploy.release import Release, ReleaseError
 
@@ -125,5 +126,22 @@ def built_release(home: Home, model: str, version: int | str) -> Release:
         raise ReleaseError(
             f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
             f"{built.digest[:12]} was built; materialize the bento asset again"
+        )
+    return release
+
+
+def live_release(home: Home, live: Live) -> Release:
+    """The release that a live version was, with the version's latest certificate.
+
+    Raises MissingFileError without a certificate, ReleaseError where the Bento is gone or is not
+    the one on the ledger any more.
+    """
+    model = live.bento.partition(":")[0]
+    certificate = VersionFolder.of(home.versions, model, live.version).certificate()
+    release = Release.load(live.bento, home.bentoml, certificate)
+    if release.bundle.digest != live.bento_digest:
+        raise ReleaseError(
+            f"Bento {live.bento} has digest {release.bundle.digest[:12]}, "
+            f"{live.bento_digest[:12]} was released; promote another version instead"
         )
     return release

@@ -131,13 +131,29 @@ def write_static(home: Home, gateway: Gateway, max_body_bytes: int) -> None:
 
 def write_clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> str:
     """Cluster name → port, and the control API's; returns the version that Envoy will report."""
+    return _write(home, "cds", _clusters(home, ports, limits))
+
+
+def _clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> list[Json]:
     servers = [cluster(name, ports[name], limits) for name in sorted(ports)]
-    return _write(home, "cds", [control_cluster(home.run), *servers])
+    return [control_cluster(home.run), *servers]
 
 
 def write_routes(home: Home, routing: Routing) -> str:
     """Returns the version that Envoy will report."""
     return _write(home, "rds", [route_configuration(routing)])
+
+
+def is_written(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
+    """Whether the files say what they would say if they were written now."""
+    wanted = {"cds": _clusters(home, ports, limits), "rds": [route_configuration(routing)]}
+    try:
+        written = {
+            kind: json.loads((home.gateway / f"{kind}.json").read_bytes()) for kind in wanted
+        }
+    except (FileNotFoundError, ValueError):
+        return False
+    return written == {kind: _discovery(resources) for kind, resources in wanted.items()}
 
 
 def _write(home: Home, kind: str, resources: list[Json]) -> str:

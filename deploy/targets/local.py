@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
     exclusive,
+    is_written,
     write_clusters,
     write_routes,
 )
@@ -21,10 +23,12 @@ from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
 from deploy.keys import platform_headers
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
+from deploy.targets.holds import alone, holding
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
@@ -129,6 +133,19 @@ class LocalTarget:
             f"{_last_line(self.home.logs / f'{name}.log')}"
         )
 
+    def ready(self, name: str) -> bool:
+        """See `Target.ready`."""
+        port = self.servers().get(name)
+        try:
+            url = f"http://127.0.0.1:{port}/ready"
+            return port is not None and httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """See `Target.hold`; the system lets go of what a killed process held."""
+        return holding(self.home, name)
+
     def route(self) -> None:
         """Clusters first, then routes, each until Envoy reports it in force.
 
@@ -143,6 +160,13 @@ class LocalTarget:
             finally:
                 routes = write_routes(self.home, routing(self.configuration, self.ledger))
             admin.wait_for("rds", routes)
+
+    def in_step(self) -> bool:
+        """See `Target.in_step`: Envoy takes by itself what is written."""
+        limits = self.configuration.platform.gateway.limits
+        return is_written(
+            self.home, self.servers(), limits, routing(self.configuration, self.ledger)
+        )
 
     def drain(self, name: str, environment: str) -> None:
         """Until Envoy has no request in flight to it, or the environment's drain time-out."""
@@ -179,12 +203,13 @@ class LocalTarget:
         raise NotImplementedError
 
     def stop(self, name: str) -> None:
-        """Stop and forget a server; it may take its grace, the longest drain time-out."""
+        """See `Target.stop`; it may take its grace, the longest drain time-out."""
         environments = self.configuration.environments.values()
         grace = max(item.drain_timeout_seconds for item in environments)
-        port = self.servers().get(name)
-        if port is not None:
-            self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+        with alone(self.home, name) as is_free:
+            port = self.servers().get(name)
+            if is_free and port is not None and name not in live_clusters(self.ledger):
+                self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
 
 
 def _require_digest(answer: httpx.Response, release: Release) -> None:

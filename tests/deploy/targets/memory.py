@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from deploy.analysis.agreement import Agreement
-from deploy.changes import live_clusters
 from deploy.events import Counters, Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.release import Release
 from deploy.targets.base import Endpoint, TargetError
 
