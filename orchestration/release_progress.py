@@ -1,7 +1,11 @@
 """A release in progress, in words: for Dagster's log and the command line."""
 
+from collections.abc import Callable
+
 from deploy.analysis.verdict import Finding
 from deploy.control.progress import Progress
+
+_SAY_SECONDS = 10.0
 
 
 def phase_title(name: str, weight: int) -> str:
@@ -30,3 +34,21 @@ def _errors(found: Finding) -> str:
 
 def _percent(count: int, total: int) -> str:
     return f"{count / total:.1%}".replace("%", " %") if total else "none yet"
+
+
+class Reporter:
+    """Says how far a release is: each new step at once, in between now and then."""
+
+    def __init__(self, say: Callable[[str], None], every: float = _SAY_SECONDS) -> None:
+        self._say, self._every = say, every
+        self._said: tuple[str, int, str] | None = None
+        self._at = 0.0
+
+    def look(self, progress: Progress | None, now: float) -> None:
+        """One look, at `now` (monotonic seconds)."""
+        if progress is None:
+            return
+        about = (progress.phase, progress.step, progress.analysis.decision)
+        if about != self._said or now - self._at >= self._every:
+            self._say(sentence(progress))
+            self._said, self._at = about, now
