@@ -5,14 +5,14 @@ has a generation; a writer states the generation it decided on, and of two write
 wins and the other gets LedgerConflictError.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
 
+from deploy.database import Database
 from deploy.events import (
     GENESIS,
     Change,
@@ -77,47 +77,33 @@ def _event(row: Mapping[Any, Any]) -> Event:
     return Event(**columns)
 
 
-def _begin_immediately(engine: sa.Engine) -> None:
-    """SQLite: take the write lock when the transaction begins, not at its first write."""
-
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA busy_timeout = 10000")
-        connection.execute("PRAGMA synchronous = FULL")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _row(event: Event) -> dict[str, Any]:
+    row = msgspec.structs.asdict(event)
+    row["evidence"] = msgspec.json.encode(event.evidence).decode()
+    row["live"] = msgspec.json.encode(event.live).decode()
+    return row
 
 
 class Ledger:
     """See the module. `url` is a SQLAlchemy URL: SQLite as shipped, PostgreSQL elsewhere."""
 
     def __init__(self, url: str) -> None:
+        self._database = Database(url)
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
-        except sa.exc.ArgumentError as error:
-            raise LedgerError(f"the ledger's URL cannot be used: {error}") from error
-        if self._engine.dialect.name == "sqlite":
-            _begin_immediately(self._engine)
-        with self._transaction() as connection:
-            _metadata.create_all(connection)
+            self._database.create(_metadata)
+        except BaseException:
+            self.close()
+            raise
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise LedgerConflictError("the ledger changed at the same moment: try again") from error
-        except sa.exc.SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise LedgerError(f"the ledger {self._engine.url!r} failed: {reason}") from error
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give the connections back."""
-        self._engine.dispose()
+        self._database.close()
 
     def state(self, environment: str, model: str) -> State:
         """What the environment serves of the model."""
@@ -125,7 +111,7 @@ class Ledger:
 
     def states(self) -> dict[tuple[str, str], State]:
         """All states by (environment, model)."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return _states(connection)
 
     def record(self, change: Change) -> Event:
@@ -134,7 +120,7 @@ class Ledger:
         Raises LedgerConflictError where the state is not at `change.base.generation` any more.
         """
         _check_weights(change.live)
-        with self._transaction() as connection:
+        with self._database.transaction(writing=True) as connection:
             self._move(connection, change)
             event = self._append(connection, change)
         return event
@@ -186,10 +172,7 @@ class Ledger:
             hash="",
         )
         event = msgspec.structs.replace(event, hash=event.expected_hash())
-        row = msgspec.structs.asdict(event)
-        row["evidence"] = msgspec.json.encode(event.evidence).decode()
-        row["live"] = msgspec.json.encode(event.live).decode()
-        connection.execute(_events.insert().values(**row))
+        connection.execute(_events.insert().values(**_row(event)))
         return event
 
     def last_event(self, environment: str, model: str) -> Event | None:
@@ -200,7 +183,7 @@ class Ledger:
             .order_by(_events.c.id.desc())
             .limit(1)
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return next(iter(_read_events(connection, query)), None)
 
     def events(
@@ -216,25 +199,38 @@ class Ledger:
             query = query.where(_events.c.model == model)
         if environment is not None:
             query = query.where(_events.c.environment == environment)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return _read_events(connection, query)
 
-    def check(self) -> None:
-        """Follow the chain; LedgerError names the first row that was changed, added or removed."""
-        with self._transaction() as connection:  # one moment: others may write meanwhile
-            events = _read_events(connection, sa.select(_events).order_by(_events.c.id))
+    def check(self) -> int:
+        """Follow the chain and return the number of events.
+
+        LedgerError names the first row that was changed, added or removed. Whoever takes the last
+        events out and makes the states fit leaves a whole, shorter chain.
+        """
+        with self._database.transaction() as connection:  # one moment: others may write meanwhile
+            rows = connection.execute(sa.select(_events).order_by(_events.c.id)).mappings().all()
             current = _states(connection)
-        previous, states = GENESIS, {}
-        for number, event in enumerate(events, start=1):
+        previous = GENESIS
+        states: dict[tuple[str, str], State] = {}
+        for number, row in enumerate(rows, start=1):
+            event = _event(row)
             if event.id != number or event.previous_hash != previous:
-                raise LedgerError(f"the chain breaks before event {event.id}: a row is missing")
-            if event.hash != event.expected_hash():
+                raise LedgerError(
+                    f"the chain breaks before event {event.id}: a row is missing, or one was added"
+                )
+            if event.hash != event.expected_hash() or _row(event) != dict(row):
                 raise LedgerError(f"event {event.id} is not what was written: a row was changed")
             previous = event.hash
-            states[event.environment, event.model] = (event.generation, event.live)
-        stored = {key: (state.generation, state.live) for key, state in current.items()}
-        if stored != states:
-            raise LedgerError("the current state is not what the events lead to")
+            place = (event.environment, event.model)
+            states[place] = State(*place, event.generation, event.live)
+        for place in sorted(states.keys() | current.keys()):
+            if states.get(place) != current.get(place):
+                raise LedgerError(
+                    f"the state of {place[1]} in {place[0]} is not what the events lead to: it "
+                    "was changed, or events are missing"
+                )
+        return len(rows)
 
 
 def open_ledger(home: Home, configuration: Configuration) -> Ledger:

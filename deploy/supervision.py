@@ -130,7 +130,11 @@ class Supervisor:
 
     def status(self) -> list[ProcessStatus]:
         """What runs, with the memory of the whole tree of each."""
-        return [_status(name, self._call("list", name=name)["pids"]) for name in self.names()]
+        return [self.process(name) for name in self.names()]
+
+    def process(self, name: str) -> ProcessStatus:
+        """One watcher of those."""
+        return _status(name, self._call("list", name=name)["pids"])
 
 
 def _status(name: str, pids: list[int]) -> ProcessStatus:

@@ -13,7 +13,7 @@ Webhook = Annotated[str, Field(pattern=r"^https?://\S+$")]
 class Alerts(Settings):
     """Limits beside each environment's `release.health`, and where alerts are sent."""
 
-    window_seconds: Seconds = 60
+    window_seconds: Annotated[float, Field(ge=5, le=3600, allow_inf_nan=False)] = 60
     """Rates and percentiles are taken over that time."""
     for_seconds: Seconds = 15
     """A limit has to be passed that long before the alert fires."""

@@ -7,7 +7,8 @@ import msgspec
 
 
 class JsonLines(logging.Formatter):
-    """One object a record: time (RFC 3339, UTC), level, logger, message, and a traceback."""
+    """One object a record: time (RFC 3339, UTC), level, logger, message, the fields that were
+    given as `extra={"fields": {…}}`, and a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -18,6 +19,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()

@@ -108,7 +108,8 @@ class Keys:
                 retry_after=1,
             )
         who = "only clients on this machine may predict" if scope == "predict" else "this is closed"
-        return unauthorized(f"no API key is configured, so {who}: `slipway keys add` makes one")
+        add = "slipway keys add" + (" NAME --scope admin" if scope == "admin" else "")
+        return unauthorized(f"no API key is configured, so {who}: `{add}` makes one")
 
     async def watch(self) -> None:
         """Keep up with the file, for ever."""

@@ -6,10 +6,13 @@ from datetime import datetime
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
+from deploy.control.alert import read_alerts
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import open_ledger
+from deploy.monitoring.catalog import LABELS
 from deploy.platform import LocalPlatform
 from deploy.processes import belonging_to
 from deploy.supervision import ProcessStatus, Supervisor
@@ -65,6 +68,7 @@ def describe(platform: LocalPlatform) -> dict[str, Any]:
         "addresses": addresses(platform),
         "processes": processes,
         "live": live_versions(platform, {item["name"] for item in processes}),
+        "alerts": firing_alerts(platform) if running else [],
     }
 
 
@@ -127,6 +131,20 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
         ledger.close()
 
 
+def firing_alerts(platform: LocalPlatform) -> list[dict[str, Any]]:
+    """What fires now, as the platform's own evaluation says; AlertsError."""
+    return [
+        {
+            "alert": alert.labels["alertname"],
+            **{name: alert.labels[name] for name in ("severity", *LABELS)},
+            "since": alert.starts_at,
+            **alert.annotations,
+        }
+        for alert in read_alerts(platform.home)
+        if alert.state == "firing"
+    ]
+
+
 def _port(platform: LocalPlatform | None, item: ProcessStatus) -> int | None:
     if served := server_ports([item.name]):
         return next(iter(served.values()))
@@ -154,6 +172,8 @@ def show(platform: LocalPlatform) -> None:
         console.print(_process_table(found["processes"]))
     if found["live"]:
         console.print(_live_table(found["live"]))
+    if found["alerts"]:
+        console.print(alert_table(found["alerts"]))
     if found["running"]:
         for name, address in found["addresses"].items():
             console.print(f"  [bold]{name:8}[/] {address}", soft_wrap=True)
@@ -181,4 +201,18 @@ def _live_table(live: list[dict[str, Any]]) -> Table:
         weight = f"{item['weight']} %"
         row = (item["model"], item["environment"], version, weight, item["role"], since)
         table.add_row(*row, item["by"])
+    return table
+
+
+def alert_table(alerts: list[dict[str, Any]]) -> Table:
+    """The alerts that `firing_alerts` found."""
+    table = Table("alert", "model", "environment", "version", "since", "what", box=None)
+    table.header_style = "dim"
+    for item in alerts:
+        colour = {"critical": "red", "warning": "yellow"}.get(item["severity"], "cyan")
+        since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
+        # The ledger's words are in it: text, not markup.
+        what = escape(item["description"].partition(" Look:")[0])
+        where = (item["model"], item["environment"], item["version"])
+        table.add_row(f"[{colour}]{item['alert']}[/]", *where, since, what)
     return table

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.home import Home
+from tests.deploy.postgres_server import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +16,9 @@ def home() -> Iterator[Home]:
     folder = tempfile.mkdtemp(prefix="slipway-")
     yield Home(Path(folder)).create()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server

@@ -14,7 +14,7 @@ from tests.deploy.releases import live
 def healthy_version(history: History) -> int | None:
     found = last_healthy(history.events)
     assert found is None or (found.weight, found.mirror) == (100, 0)
-    return found and found.version
+    return None if found is None else found.version
 
 
 def minutes(number: float) -> datetime:

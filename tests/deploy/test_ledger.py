@@ -1,4 +1,3 @@
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -7,12 +6,14 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import sqlalchemy as sa
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from deploy.events import GENESIS, Change, Event, LedgerConflictError, LedgerError, Live, State
-from deploy.ledger import Ledger
+from deploy.ledger import Ledger, _events, _row
+from tests.deploy.postgres_server import PostgresServer
 from tests.deploy.releases import change, live
 
 Open = Callable[[str], Ledger]
@@ -21,6 +22,15 @@ Open = Callable[[str], Ledger]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A database of its own for each test."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('file')}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.url(server.create_database())
 
 
 @pytest.fixture
@@ -38,20 +48,20 @@ def opened() -> Iterator[Open]:
 
 
 @pytest.fixture
-def ledger(file: Path, opened: Open) -> Ledger:
-    return opened(f"sqlite:///{file}")
+def ledger(url: str, opened: Open) -> Ledger:
+    return opened(url)
 
 
 def deploy(ledger: Ledger, version: int, model: str = "iris", where: str = "staging") -> Event:
     return ledger.record(change(ledger.state(where, model), live(version, model=model)))
 
 
-def edit(file: Path, statement: str) -> None:
+def edit(ledger: Ledger, statement: str, **values: object) -> None:
     """As somebody with an editor would: past the ledger."""
-    connection = sqlite3.connect(file)
-    with connection:
-        assert connection.execute(statement).rowcount == 1
-    connection.close()
+    with ledger._database.engine.connect() as connection:
+        connection.execution_options(writing=True)
+        with connection.begin():
+            assert connection.execute(sa.text(statement), values).rowcount == 1
 
 
 def test_nothing_is_live_in_a_new_ledger(ledger: Ledger) -> None:
@@ -104,11 +114,11 @@ def test_events_come_in_the_order_they_happened_and_can_be_asked_for_by_place(
 
 
 def test_a_closed_ledger_is_there_when_the_file_is_opened_again(
-    ledger: Ledger, file: Path, opened: Open
+    ledger: Ledger, url: str, opened: Open
 ) -> None:
     written = [deploy(ledger, 1), deploy(ledger, 2)]
     ledger.close()
-    again = opened(f"sqlite:///{file}")
+    again = opened(url)
     assert again.events() == written
     assert deploy(again, 3).previous_hash == written[-1].hash
     again.check()
@@ -135,9 +145,9 @@ def test_a_state_that_never_was_is_a_conflict_too(ledger: Ledger) -> None:
     assert ledger.events() == []
 
 
-def test_of_threads_that_race_exactly_one_wins_each_generation(file: Path, opened: Open) -> None:
+def test_of_threads_that_race_exactly_one_wins_each_generation(url: str, opened: Open) -> None:
     rounds, racers = 5, 4
-    ledgers = [opened(f"sqlite:///{file}") for _ in range(racers)]
+    ledgers = [opened(url) for _ in range(racers)]
     barrier = Barrier(racers)
 
     def race(number: int) -> list[bool]:
@@ -163,7 +173,7 @@ def test_of_threads_that_race_exactly_one_wins_each_generation(file: Path, opene
 RACER = """
 import sys
 from deploy.events import LedgerConflictError
-from deploy.ledger import Ledger
+from deploy.ledger import Ledger, _events, _row
 from tests.deploy.releases import change, live
 number, url = int(sys.argv[1]), sys.argv[2]
 ledger = Ledger(url)
@@ -178,14 +188,12 @@ except LedgerConflictError:
 """
 
 
-def test_of_two_processes_that_race_one_wins_and_the_chain_holds(
-    ledger: Ledger, file: Path
-) -> None:
+def test_of_two_processes_that_race_one_wins_and_the_chain_holds(ledger: Ledger, url: str) -> None:
     deploy(ledger, 1)
     command = [sys.executable, "-c", RACER]
     racers = [
         subprocess.Popen(
-            [*command, str(number), f"sqlite:///{file}"],
+            [*command, str(number), url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -290,20 +298,20 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("statement", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_a_check_finds(statement: str, words: str, ledger: Ledger, file: Path) -> None:
+def test_a_check_finds(statement: str, words: str, ledger: Ledger) -> None:
     for number in (1, 2, 3):
         deploy(ledger, number)
     ledger.check()
-    edit(file, statement)
+    edit(ledger, statement)
     with pytest.raises(LedgerError, match=words):
         ledger.check()
 
 
-def test_a_row_changed_with_its_own_hash_still_breaks_the_chain(ledger: Ledger, file: Path) -> None:
+def test_a_row_changed_with_its_own_hash_still_breaks_the_chain(ledger: Ledger) -> None:
     first, _ = deploy(ledger, 1), deploy(ledger, 2)
     forged = replace(first, actor="bob")
     statement = "UPDATE deployment_events SET actor = 'bob', hash = '{}' WHERE id = 1"
-    edit(file, statement.format(forged.expected_hash()))
+    edit(ledger, statement.format(forged.expected_hash()))
     with pytest.raises(LedgerError, match="the chain breaks before event 2"):
         ledger.check()
 
@@ -327,10 +335,11 @@ def test_a_url_that_means_nothing_is_one_sentence(url: str) -> None:
         Ledger(url)
 
 
-def test_a_database_that_takes_no_writes_changes_nothing(ledger: Ledger, file: Path) -> None:
-    """A full disk, as SQLite sees it: the file may have no further page."""
+def test_a_full_disk_changes_nothing(file: Path, opened: Open) -> None:
+    """As SQLite sees it: the file may have no further page."""
+    ledger = opened(f"sqlite:///{file}")
     deploy(ledger, 1)
-    with ledger._engine.connect() as connection:
+    with ledger._database.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     base, written = ledger.state("staging", "iris"), ledger.events()
@@ -394,3 +403,71 @@ def test_replaying_the_events_gives_the_state_whatever_happened(
 def test_a_version_is_named_as_clients_name_it() -> None:
     assert live(3).label == "3"
     assert live(3, variant="int8").label == "3-int8"
+
+
+COLUMNS = {
+    "id": st.integers(-3, 9),
+    "at": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    "environment": st.sampled_from(["staging", "production", "Staging", ""]),
+    "model": st.sampled_from(["iris", "spam", "iris "]),
+    "generation": st.integers(-1, 9),
+    "action": st.sampled_from(["deploy", "rollback", "promote", ""]),
+    "version": st.integers(-1, 9),
+    "variant": st.sampled_from(["fp32", "int8", ""]),
+    "onnx_sha256": st.text("0123456789abcdef", max_size=64),
+    "weight": st.integers(-100, 100),
+    "actor": st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=9),
+    "dagster_run": st.one_of(st.none(), st.sampled_from(["run-1", "run-2", ""])),
+    "evidence": st.sampled_from(
+        ["{}", "[]", '{"bento": "iris:1"}', '{ "bento":"iris:1"}', "", "0"]
+    ),
+    "live": st.sampled_from(["[]", "[ ]", "{}", "null", "", '[{"version":1}]']),
+    "previous_hash": st.text("0123456789abcdef", max_size=64),
+    "hash": st.text("0123456789abcdef", max_size=64),
+}
+
+
+def test_the_columns_below_are_all_there_are() -> None:
+    assert [field.name for field in fields(Event)] == list(COLUMNS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(column=st.sampled_from(list(COLUMNS)), number=st.integers(1, 3), data=st.data())
+def test_a_check_finds_a_change_of_any_column_of_any_row(
+    column: str, number: int, data: st.DataObject
+) -> None:
+    with Ledger("sqlite://") as ledger:
+        for version in (1, 2, 3):
+            deploy(ledger, version)
+        assert ledger.check() == 3
+        value = data.draw(COLUMNS[column])
+        before = _row(ledger.events()[number - 1])[column]
+        assume(value != before and (column != "id" or value not in (1, 2, 3)))
+        with ledger._database.transaction(writing=True) as connection:
+            changed = _events.update().where(_events.c.id == number).values({column: value})
+            assert connection.execute(changed).rowcount == 1
+        with pytest.raises(LedgerError):
+            ledger.check()
+
+
+def test_a_check_finds_white_space_that_was_put_into_a_row(ledger: Ledger) -> None:
+    """Which means the same, but is not what was written."""
+    deploy(ledger, 1)
+    edit(ledger, "UPDATE deployment_events SET evidence = ' ' || evidence")
+    with pytest.raises(LedgerError, match="event 1 is not what was written"):
+        ledger.check()
+
+
+@pytest.mark.parametrize("fits", [False, True], ids=["copied", "with a hash that fits"])
+def test_a_check_finds_a_row_that_was_added(fits: bool, ledger: Ledger) -> None:
+    deploy(ledger, 1)
+    last = deploy(ledger, 2)
+    added = replace(last, id=3, generation=3, actor="bob", hash="f" * 64)
+    if fits:
+        added = replace(added, previous_hash=last.hash, hash="")
+        added = replace(added, hash=added.expected_hash())
+    with ledger._database.transaction(writing=True) as connection:
+        row = _row(added) | {"previous_hash": added.previous_hash if fits else "0" * 63}
+        connection.execute(_events.insert().values(**row))
+    with pytest.raises(LedgerError, match=r"chain breaks|not what the events lead to"):
+        ledger.check()

@@ -340,11 +340,11 @@ def test_a_ledger_that_takes_nothing_leaves_the_old_version_live(target: MemoryT
     old, new = release(1), release(2)
     deploy(target, old)
     rename = "ALTER TABLE {} RENAME TO {}"
-    with target.ledger._engine.begin() as connection:
+    with target.ledger._database.engine.begin() as connection:
         connection.exec_driver_sql(rename.format("deployment_events", "away"))
     with pytest.raises(LedgerError, match="no such table"):
         roll_out(target.ledger, target, request(new))
-    with target.ledger._engine.begin() as connection:
+    with target.ledger._database.engine.begin() as connection:
         connection.exec_driver_sql(rename.format("away", "deployment_events"))
     serves(target, old)
 

@@ -1,7 +1,7 @@
 import json
 import re
 
-from bentos.model_server.docs import ASSETS, assets_folder
+from bentos.model_server.swagger import ASSETS, assets_folder
 from tests.bentos.model_server.clients import App
 
 

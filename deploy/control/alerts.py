@@ -1,0 +1,150 @@
+"""Which alerts there are: pending, firing, resolved, from the conditions of each moment."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from deploy.control.alert import Alert, AlertsError, fingerprint, read_alerts, write_alerts
+from deploy.control.conditions import Condition, Observation, conditions
+from deploy.events import Event, State
+from deploy.home import Home
+from deploy.ledger import Ledger
+from serving_config.schema import Configuration
+
+MAX_ACTIVE, MAX_RESOLVED = 1000, 100
+logger = logging.getLogger("slipway.alerts")
+
+
+class Observer(Protocol):
+    """See deploy.control.observer."""
+
+    def observations(self) -> Mapping[str, Observation]:
+        """The last look at all live servers, by cluster name."""
+
+
+class Alerting:
+    """tick() by one thread; `current()` by any. send: gets each alert that fires or resolves, and
+    must not block."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        observer: Observer,
+        ledger: Ledger,
+        home: Home,
+        send: Callable[[Alert], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._configuration, self._observer, self._ledger = configuration, observer, ledger
+        self._home, self._send, self._clock = home, send, clock
+        self._active: dict[str, Alert] = {}
+        self._pending_since: dict[str, float] = {}
+        self._resolved: deque[Alert] = deque(maxlen=MAX_RESOLVED)
+        self._last_events: dict[tuple[str, str], Event] = {}
+        self._written: list[Alert] | None = None
+        self._current: tuple[Alert, ...] = ()
+        self._restore()
+
+    def current(self) -> tuple[Alert, ...]:
+        """What is pending and firing, then what resolved last."""
+        return self._current
+
+    def tick(self) -> None:
+        """Look at all limits. LedgerError: nothing is known, and nothing changes."""
+        states = self._ledger.states()
+        events = self._events(states)
+        observed = self._observer.observations()
+        found = conditions(self._configuration, states.values(), observed, events)
+        changed = self._move({fingerprint(item.labels): item for item in found})
+        self._publish()
+        for alert in changed:
+            logger.warning("%s: %s", alert.state, alert.annotations["summary"])
+            self._send(alert)
+
+    def _events(self, states: Mapping[tuple[str, str], State]) -> list[Event]:
+        """The last event of each state; the ledger is asked only where the state has moved."""
+        for key, state in states.items():
+            known = self._last_events.get(key)
+            if known is None or known.generation != state.generation:
+                event = self._ledger.last_event(*key)
+                if event is not None:
+                    self._last_events[key] = event
+        return list(self._last_events.values())
+
+    def _move(self, found: Mapping[str, Condition]) -> list[Alert]:
+        changed = [self._resolve(key) for key in self._active.keys() - found.keys()]
+        for key, condition in found.items():
+            if condition.passed:
+                changed.append(self._pass(key, condition))
+            elif key in self._active and (condition.passed is False or self._is_pending(key)):
+                changed.append(self._resolve(key))
+        return [alert for alert in changed if alert is not None]
+
+    def _pass(self, key: str, condition: Condition) -> Alert | None:
+        """The alert where it fires now."""
+        now = _utc()
+        alert = self._active.get(key)
+        if alert is None:
+            if len(self._active) >= MAX_ACTIVE:
+                return None
+            self._pending_since[key] = self._clock()
+            alert = Alert(
+                state="pending",
+                labels=condition.labels,
+                annotations=condition.annotations,
+                since=now,
+            )
+        alert = self._active[key] = replace(alert, annotations=condition.annotations)
+        if alert.state == "firing" or not self._held(key, condition):
+            return None
+        del self._pending_since[key]
+        alert = self._active[key] = replace(alert, state="firing", starts_at=now)
+        return alert
+
+    def _held(self, key: str, condition: Condition) -> bool:
+        seconds = 0.0 if condition.at_once else self._configuration.platform.alerts.for_seconds
+        return self._clock() - self._pending_since[key] >= seconds
+
+    def _is_pending(self, key: str) -> bool:
+        return self._active[key].state == "pending"
+
+    def _resolve(self, key: str) -> Alert | None:
+        """The alert where it had fired."""
+        alert = self._active.pop(key)
+        if self._pending_since.pop(key, None) is not None:
+            return None
+        alert = replace(alert, state="resolved", ends_at=_utc())
+        self._resolved.appendleft(alert)
+        return alert
+
+    def _publish(self) -> None:
+        alerts = [*self._active.values(), *self._resolved]
+        self._current = tuple(alerts)
+        if alerts == self._written:
+            return
+        try:
+            write_alerts(self._home, alerts)
+            self._written = alerts
+        except OSError as error:  # alerts go out nevertheless; tried again at the next tick
+            logger.error("run/alerts.json cannot be written: %s", error.strerror)
+
+    def _restore(self) -> None:
+        """What fired before a restart fires still, until a look says otherwise."""
+        try:
+            alerts = read_alerts(self._home)
+        except AlertsError as error:
+            logger.error("%s", error)
+            return
+        self._resolved.extend(alert for alert in alerts if alert.state == "resolved")
+        firing = [alert for alert in alerts if alert.state == "firing"]
+        self._active = {alert.fingerprint: alert for alert in firing}
+        self._current = (*firing, *self._resolved)
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,93 @@
+"""What clients of the control API may send. Strict: 90.0, true and "90" are no numbers."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+
+from serving_config.base import Name
+
+PRODUCTION = "production"
+LABEL = r"^v?[1-9][0-9]{0,8}(-[a-z][a-z0-9_]{0,15})?$"
+Number = Annotated[int, Field(ge=1, le=999_999_999, examples=[2])]
+Label = Annotated[str, Field(pattern=LABEL, examples=["v2"])]
+Text = Annotated[
+    str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+
+class Weights(RootModel[dict[Label, Annotated[int, Field(ge=0, le=100)]]]):
+    """Percent of the traffic by version, together 100. A live version that is not named gets 0."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={"minProperties": 1, "examples": [{"v1": 90, "v2": 10}]},
+    )
+
+
+class Load(_Given):
+    """A verified version, to be brought up beside the live ones."""
+
+    version: Number
+    environment: Name = PRODUCTION
+
+
+class Promote(_Given):
+    """A version that staging has proved, for production."""
+
+    version: Number
+    policy: Literal["direct", "blue_green", "canary"] | None = None
+    """The configured release policy where it is left out."""
+
+
+class Rollback(_Given):
+    """Back to the last healthy version."""
+
+    reason: Text = Field(examples=["wrong answers for spam in Spanish"])
+    """One line for the ledger."""
+    environment: Name = PRODUCTION
+
+
+class Retire(_Given):
+    """A live version without traffic, to be let go."""
+
+    version: Number | Label
+    environment: Name = PRODUCTION
+
+
+class _Query(BaseModel):
+    """A name that is not a parameter is refused: a misspelt `environment` would mean another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Scope(_Query):
+    """Which model, in which environment."""
+
+    model: Name | None = None
+    """`default_model` of platform.yaml where it is left out."""
+    environment: Name | None = None
+    """`default_environment` of platform.yaml where it is left out."""
+
+
+class History(_Query):
+    """Which events of the ledger."""
+
+    model: Name | None = None
+    """Of all models where it is left out."""
+    environment: Name | None = None
+    """Of all environments where it is left out."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    """The newest so many."""
+    at: AwareDatetime | None = None
+    """The last event until then, of each model and environment: what led to what was served."""
+
+
+def label(text: str | int) -> str:
+    """As the ledger names a version: `3` or `3-int8`."""
+    return str(text).removeprefix("v")

@@ -1,0 +1,105 @@
+"""What the settings' limits say of what the live servers counted: pure functions."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from deploy.analysis.window import percentile
+from deploy.events import Counters, Event, Live, State
+from deploy.gateway.routes import cluster_name
+from deploy.monitoring.catalog import annotations, labels, milliseconds, percent
+from deploy.monitoring.rules import duration
+from serving_config.schema import Configuration
+
+
+class Observation(Protocol):
+    """The last look at one server; see deploy.control.observer."""
+
+    @property
+    def recent(self) -> Counters:
+        """What it counted within the window."""
+
+    @property
+    def seconds(self) -> float:
+        """Over how many seconds that is."""
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when it cannot be observed (monotonic seconds); None while it can."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """passed: whether the limit is, None where that cannot be said now. at_once: fires without
+    waiting for `alerts.for_seconds`."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    passed: bool | None
+    at_once: bool = False
+
+
+def _condition(
+    alert: str,
+    about: dict[str, str],
+    passed: bool | None,
+    value: str,
+    limit: str,
+    at_once: bool = False,
+) -> Condition:
+    named = {"alertname": alert} | labels(alert) | about
+    return Condition(named, annotations(alert, about, value, limit), passed, at_once)
+
+
+def conditions(
+    configuration: Configuration,
+    states: Iterable[State],
+    observations: Mapping[str, Observation],
+    last_events: Iterable[Event],
+) -> Iterator[Condition]:
+    """Every condition that could alert now; observations: by cluster name."""
+    for state in states:
+        if state.environment in configuration.environments and state.model in configuration.models:
+            for live in state.live:
+                name = cluster_name(state.environment, state.model, live)
+                yield from _of_server(configuration, state, live, observations.get(name))
+    for event in last_events:
+        yield _rolled_back(event)
+
+
+def _about(environment: str, model: str, version: str, variant: str) -> dict[str, str]:
+    return {"environment": environment, "model": model, "version": version, "variant": variant}
+
+
+def _of_server(
+    configuration: Configuration, state: State, live: Live, seen: Observation | None
+) -> Iterator[Condition]:
+    alerts = configuration.platform.alerts
+    health = configuration.release_policy(state.environment, state.model).health
+    about = _about(state.environment, state.model, live.label, live.variant)
+    down = None if seen is None else seen.failing_since is not None
+    yield _condition("ModelServerDown", about, down, "", duration(alerts.for_seconds))
+
+    recent = Counters() if seen is None else seen.recent
+    enough = recent.requests >= alerts.min_requests
+    rate = recent.errors / recent.requests if enough else 0.0
+    p99 = (percentile(recent.durations, 0.99) or 0.0) * 1000 if enough else 0.0
+
+    def over(value: float, limit: float) -> bool | None:
+        # Of a server that is not seen, or not for long, nobody knows that it got better.
+        if seen is None or down or (value <= limit and seen.seconds < alerts.window_seconds / 2):
+            return None
+        return value > limit
+
+    limit = health.max_error_rate
+    yield _condition("HighErrorRate", about, over(rate, limit), percent(rate), percent(limit))
+    limit = health.p99_ms
+    passed = over(p99, limit)
+    yield _condition("HighLatency", about, passed, milliseconds(p99), milliseconds(limit))
+
+
+def _rolled_back(event: Event) -> Condition:
+    version = str(event.version) if event.variant == "fp32" else f"{event.version}-{event.variant}"
+    about = _about(event.environment, event.model, version, event.variant)
+    reason = f"{event.evidence.get('reason') or 'no reason given'} (by {event.actor}, {event.at})"
+    return _condition("ReleaseRolledBack", about, event.action == "rollback", reason, "", True)

@@ -1,0 +1,134 @@
+"""The control process: the control API on a UNIX socket, the controller and the alerts.
+
+`python -m deploy.control` runs it; it takes its settings from SLIPWAY_HOME and SLIPWAY_CONFIG. It
+may be killed at any moment: what it was doing is on the ledger, and the next one goes on.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from bentos.model_server.json_logging import log_as_json
+from bentos.model_server.keys import Keys
+from deploy.control.alerts import Alerting
+from deploy.control.api import control_api
+from deploy.control.control import Control
+from deploy.control.listener import AlreadyRunningError, listening
+from deploy.control.loops import Loop
+from deploy.control.observer import Observer
+from deploy.control.usage import usage
+from deploy.control.webhooks import Webhooks
+from deploy.dagster_client import DagsterClient
+from deploy.events import LedgerError, Live
+from deploy.home import Home
+from deploy.ledger import Ledger, open_ledger
+from deploy.platform import LocalPlatform
+from deploy.release import Release
+from deploy.supervision import Supervisor
+from deploy.targets.local import LocalTarget
+from deploy.traffic import Traffic
+from serving_config.load import ConfigurationError, load
+
+_GRACE_SECONDS = 1
+_END_SECONDS = 1.8
+
+
+class Server(uvicorn.Server):
+    """Ends within two seconds of a signal, whatever its threads are doing."""
+
+    died = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not uvicorn's own, which has the process ended by the signal once more."""
+        self._end(0)
+
+    def die(self) -> None:
+        """End because a loop is gone; the supervisor starts the process anew."""
+        self.died = True
+        self._end(1)
+
+    def _end(self, status: int) -> None:
+        self.should_exit = True
+        watchdog = threading.Timer(_END_SECONDS, os._exit, [status])
+        watchdog.daemon = True
+        watchdog.start()
+
+
+class Parts:
+    """All that runs in the process, made from the settings."""
+
+    def __init__(self, platform: LocalPlatform, ledger: Ledger) -> None:
+        home, configuration = platform.home, platform.configuration
+        target = LocalTarget(home, configuration, ledger, platform.working_directory)
+        traffic = Traffic(ledger, target, partial(_release, home))
+        window = configuration.platform.alerts.window_seconds
+        self.observer = Observer(ledger, target, window)
+        self.webhooks = Webhooks(configuration.platform)
+        self.alerting = Alerting(configuration, self.observer, ledger, home, self.webhooks.send)
+        self.control = Control(
+            home=home,
+            configuration=configuration,
+            ledger=ledger,
+            target=target,
+            traffic=traffic,
+            observer=self.observer,
+            keys=Keys(home.keys, required=home.platform_key.exists()),
+            dagster=DagsterClient(f"http://127.0.0.1:{configuration.platform.dagster.port}"),
+            usage=partial(usage, Supervisor(home)),
+            alerts=self.alerting.current,
+        )
+
+    def loops(self, died: Callable[[], None]) -> list[Loop]:
+        """Two threads: a release that waits for a server holds up no look and no alert."""
+        return [Loop("observer", [self.observer.tick, self.alerting.tick], died)]
+
+
+def _release(home: Home, live: Live) -> Release:
+    return Release.load(live.bento, home.bentoml)
+
+
+def serve(parts: Parts, listener: socket.socket) -> bool:
+    """Until a signal (True), or until a loop has died."""
+    server = Server(
+        uvicorn.Config(
+            control_api(parts.control),
+            http="httptools",
+            log_config=None,
+            access_log=False,  # the gateway has one
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
+    loops = parts.loops(server.die)
+    for loop in loops:
+        loop.start()
+    asyncio.run(server.serve([listener]))
+    for loop in loops:
+        loop.stop()
+    parts.webhooks.close()
+    return not server.died
+
+
+def main() -> None:
+    """The process's entry."""
+    log_as_json()
+    home = Home(Path(os.environ["SLIPWAY_HOME"]))
+    folder = Path(os.environ["SLIPWAY_CONFIG"])
+    try:
+        platform = LocalPlatform(home, load(folder), folder)
+        with listening(home) as listener:
+            ledger = open_ledger(home, platform.configuration)
+            good = serve(Parts(platform, ledger), listener)
+    except (ConfigurationError, AlreadyRunningError, LedgerError, OSError) as error:
+        sys.exit(f"the control process cannot start: {error}")
+    # Not by the interpreter's own end, which would wait for threads.
+    os._exit(0 if good else 1)

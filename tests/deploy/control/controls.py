@@ -1,0 +1,151 @@
+"""The control API on a real ledger and a target in memory, without a process."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from bentos.model_server.keys import Keys
+from deploy.control.alert import Alert
+from deploy.control.api import control_api
+from deploy.control.control import Control
+from deploy.control.observer import Observer
+from deploy.control.usage import Usage
+from deploy.dagster_client import DagsterClient, DagsterError
+from deploy.events import Change, Event, Live
+from deploy.gateway.routes import cluster_name
+from deploy.home import Home
+from deploy.keys import KeyStore
+from deploy.ledger import Ledger
+from deploy.release import Release, ReleaseError
+from deploy.traffic import Traffic
+from serving_config.schema import Configuration
+from tests.deploy.releases import release
+from tests.deploy.targets.memory import MemoryTarget
+
+SETTINGS: dict[str, Any] = {
+    "platform": {"default_environment": "staging", "default_model": "iris"},
+    "environments": {name: {"name": name} for name in ("staging", "production")},
+    "models": {name: {"name": name} for name in ("iris", "spam-detector")},
+}
+
+
+class Dagster(DagsterClient):
+    """Notes what it is asked to start; `down` as a stopped webserver."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:3000")
+        self.launched: list[tuple[str, str, dict[str, str]]] = []
+        self.down = False
+
+    def add_partition(self, partitions: str, key: str) -> None:
+        if self.down:
+            raise DagsterError("Dagster at http://127.0.0.1:3000 does not answer")
+
+    def launch(
+        self, job: str, partition: str, tags: dict[str, str], steps: list[str] | None = None
+    ) -> str:
+        self.launched.append((job, partition, tags))
+        return "run-7"
+
+
+@dataclass
+class Running:
+    """The API with its parts; `ask` sends a request with the key of `ann`, who has admin."""
+
+    app: FastAPI
+    control: Control
+    ledger: Ledger
+    target: MemoryTarget
+    dagster: Dagster
+    releases: dict[str, Release]
+    key: str
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        sent = {"X-API-Key": self.key} | dict(headers or {})
+        if content is not None:
+            sent = {"Content-Type": "application/json"} | sent
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+                return await client.request(method, path, json=body, headers=sent, content=content)
+
+        return asyncio.run(send())
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.ask("GET", path, headers=headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("POST", path, body, headers=named)
+
+    def serve(
+        self, *lives: Live, environment: str = "staging", model: str = "iris", **evidence: Any
+    ) -> Event:
+        """Make it live: on the ledger, up and routed."""
+        state = self.ledger.state(environment, model)
+        for live in lives:
+            self.target.up.setdefault(cluster_name(environment, model, live), 9_000)
+        change = Change(
+            base=state,
+            action="promote",
+            subject=lives[0],
+            live=lives,
+            actor="ann",
+            evidence=evidence,
+        )
+        event = self.ledger.record(change)
+        self.target.route()
+        return event
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    home = Home(folder).create()
+    ledger = Ledger(home.ledger_url)
+    target, dagster = MemoryTarget(ledger), Dagster()
+    releases = {item.tag: item for item in map(release, range(1, 5))}
+
+    def read(live: Live) -> Release:
+        if live.bento not in releases:
+            raise ReleaseError(f"Bento {live.bento} must not be deployed: it is gone")
+        return releases[live.bento]
+
+    key = KeyStore(home).add("ann", ["admin"])
+    observer = Observer(ledger, target, window_seconds=60)
+    alert = Alert(
+        state="firing", labels={"alertname": "HighErrorRate"}, annotations={}, since="2026-01-01"
+    )
+    control = Control(
+        home=home,
+        configuration=Configuration.model_validate(SETTINGS),
+        ledger=ledger,
+        target=target,
+        traffic=Traffic(ledger, target, read),
+        observer=observer,
+        keys=Keys(home.keys),
+        dagster=dagster,
+        usage=lambda name: Usage(0.25, 100 << 20),
+        alerts=lambda: [alert],
+        changes=threading.BoundedSemaphore(2),
+    )
+    try:
+        yield Running(control_api(control), control, ledger, target, dagster, releases, key)
+    finally:
+        observer.close()
+        ledger.close()
