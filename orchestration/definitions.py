@@ -24,7 +24,8 @@ def defs() -> dg.Definitions:
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
     return dg.Definitions(
         assets=[
-            asset for model in models for asset in (*lifecycle_assets(model), traffic_spec(model))
+            *(asset for model in models for asset in lifecycle_assets(model)),
+            *(traffic_spec(model) for model in models),
         ],
         asset_checks=[check for model in models for check in lifecycle_checks(model)],
         jobs=[*jobs.values(), *(rollback_job(model) for model in models)],

@@ -51,7 +51,7 @@ def release_health(model: Model) -> dg.AssetChecksDefinition:
             metadata = http_metadata(http) if http else {}
             if problem:
                 metadata["problem"] = problem
-                metadata["rollback"] = _rolled_back(serving, release, problem, context.run_id)
+                metadata["rollback"] = _rolled_back(serving, release, problem, context.run.run_id)
         return dg.AssetCheckResult(
             passed=not problem,
             metadata=metadata,

@@ -39,7 +39,7 @@ class Names:
 
     def pool(self, environment: str) -> str:
         """Deployments of one model in one environment go one at a time; a canary takes its time."""
-        return f"deploy_{self.identifier}_{environment.replace('-', '_')}"
+        return f"deploy_{self.identifier}__{environment.replace('-', '_')}"
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
