@@ -104,7 +104,7 @@ def tidy(ledger: Ledger, target: Target, environment: str, model: str) -> None:
         if name not in live_clusters(ledger):  # by now it may be
             target.drain(name, environment)
             target.stop(name)
-    if stale:
+    if not set(target.servers()).issuperset(stale):
         target.route()
 
 
@@ -115,11 +115,11 @@ def leftovers(ledger: Ledger, target: Target, environment: str, model: str) -> l
     """
     wanted = live_clusters(ledger)
     return [
-        name for name in target.servers() if name not in wanted and _is_of(name, environment, model)
+        name for name in target.servers() if name not in wanted and is_of(name, environment, model)
     ]
 
 
-def _is_of(name: str, environment: str, model: str) -> bool:
+def is_of(name: str, environment: str, model: str) -> bool:
     """Whether `name`, model-label-environment-digest, is of that model and environment."""
     pattern = rf"{re.escape(model)}-\d+(-[a-z]\w*)?-{re.escape(environment)}-[0-9a-f]{{8}}"
     return re.fullmatch(pattern, name) is not None

@@ -68,7 +68,8 @@ class Counters(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     requests, errors (5xx, or no answer), refusals (4xx): through the gateway. durations: requests
     for predictions by the upper bound in seconds of the bucket, not cumulated, `+Inf` last.
     predictions: rows by class. confidences: rows by the upper bound of the predicted class's
-    probability. values: rows by the upper bound of a regression's value.
+    probability. values: rows by the upper bound of a regression's value. rows_squared: the squares
+    of the requests' rows, added up, which says how uneven they are; 0 where it is not known.
     """
 
     requests: int = 0
@@ -78,6 +79,7 @@ class Counters(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     predictions: dict[str, int] = {}
     confidences: dict[str, int] = {}
     values: dict[str, int] = {}
+    rows_squared: int = 0
 
 
 class Phase(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

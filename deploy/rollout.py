@@ -25,7 +25,7 @@ from deploy.ledger import Ledger
 from deploy.phases import baseline, begin, find, proof, share, stable_beside
 from deploy.release import Release
 from deploy.replay import replay
-from deploy.targets.base import Target
+from deploy.targets.base import Target, TargetError
 from serving_config.release import ReleasePolicy
 
 
@@ -183,14 +183,7 @@ class _Rollout:
     def beside(self, stable: Live, gate: Gate) -> Outcome:
         """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
         loaded = self._load()
-        analysis = gate(self.request, loaded.state)
-        evidence = {"analysis": msgspec.to_builtins(analysis)}
-        if analysis.decision == "rollback":
-            self._leave(loaded, analysis.reason, evidence)
-            raise GateError(
-                f"{self.before.model} version {self.subject.label} was not released: "
-                f"{analysis.reason}"
-            )
+        evidence = {"analysis": self._pass(gate, loaded)}
         policy, who = self.request.policy, (self.request.actor, self.request.dagster_run)
         shadow: Literal["shadow", "canary"] = "shadow" if policy.shadow else "canary"
         first = self._first_phase("bake" if policy.policy == "blue_green" else shadow, stable)
@@ -208,6 +201,19 @@ class _Rollout:
         if first.name == "bake":
             return self._done(event)
         return Outcome("started", event.state, event)
+
+    def _pass(self, gate: Gate, loaded: Event) -> Any:
+        """The gate's analysis; GateError where it says no, or cannot ask."""
+        try:
+            analysis = gate(self.request, loaded.state)
+            reason, numbers = analysis.reason, msgspec.to_builtins(analysis)
+            if analysis.decision != "rollback":
+                return numbers
+        except TargetError as error:
+            reason, numbers = str(error), None
+        self._leave(loaded, reason, {"analysis": numbers})
+        label = self.subject.label
+        raise GateError(f"{self.before.model} version {label} was not released: {reason}")
 
     def _load(self) -> Event:
         """The candidate live without traffic; its phase goes on if the version before bakes."""

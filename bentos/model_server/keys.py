@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -165,7 +166,21 @@ def _is_local(headers: Mapping[bytes, bytes], client: str | None) -> bool:
     """Neither the socket's other end nor anybody behind a proxy is on another machine."""
     forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
     named = [name.strip() for name in forwarded.split(",")] if forwarded else []
+    if len(named) > 1 and headers.get(b"x-envoy-internal") == b"true" and _is_here(named[-1]):
+        named.pop()  # Envoy signs the copies that it sends of requests, by its own address
     return all(_is_loopback(address) for address in (client, *named))
+
+
+@lru_cache(1024)
+def _is_here(address: str) -> bool:
+    """Whether it is an address of this machine: it would speak to that one from that one."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # sends nothing
+            return bool(probe.getsockname()[0] == address)
+    except (OSError, ValueError):
+        return False
 
 
 @lru_cache(1024)

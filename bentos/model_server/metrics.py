@@ -18,6 +18,11 @@ SECONDS = (
 WAITS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+# A regression's values on any scale: from 1e-6 to 1e9 in steps of about a quarter (the preferred
+# numbers R10 of ISO 3), the same below zero, and zero.
+_R10 = ("1", "1.25", "1.6", "2", "2.5", "3.15", "4", "5", "6.3", "8")
+_SIZES = (*(float(f"{step}e{power}") for power in range(-6, 9) for step in _R10), 1e9)
+VALUES = (*(-size for size in reversed(_SIZES)), 0.0, *_SIZES)
 # Names of callers beyond these are counted together: a label must not grow without bound.
 MAX_CALLERS = 200
 
@@ -26,6 +31,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slipway_requests": ("Answers by route and status.", ("route", "status")),
     "slipway_caller_requests": ("Answers to callers with an API key.", ("caller", "status")),
     "slipway_rows": ("Rows answered.", ()),
+    "slipway_rows_squared": ("The squares of the answered requests' rows, added up.", ()),
     "slipway_predictions": ("Predictions by class.", ("label",)),
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
     "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
@@ -45,6 +51,7 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     "slipway_batch_rows": ("Rows computed together.", (), ROWS),
     "slipway_batch_wait_seconds": ("From the queue to a batch, in seconds.", (), WAITS),
     "slipway_top_probability": ("Probability of the predicted class.", (), SHARES),
+    "slipway_prediction_value": ("Predicted values of a regression.", (), VALUES),
 }
 INFO_LABELS = ("model", "version", "variant", "run_id", "onnx_sha256", "bento")
 
@@ -96,17 +103,16 @@ class Metrics:
         self._callers: dict[str, dict[int, int]] = {}
         self._labels: dict[Any, int] = {}
         self._info: tuple[str, ...] | None = None
-        self._regression = False
+        self._regression: Histogram | None = None
         index = self._cells.index
         self._rows, self._timeouts = index("slipway_rows"), index("slipway_timeouts")
+        self._rows_squared = index("slipway_rows_squared")
         self._dropped = index("slipway_access_log_dropped")
         self._queue = index("gauge:slipway_queue_rows")
         self._in_hand = index("gauge:slipway_requests_in_hand")
         self._batches = Histogram(self._cells, "slipway_batch_rows")
         self._waits = Histogram(self._cells, "slipway_batch_wait_seconds")
         self._top = Histogram(self._cells, "slipway_top_probability")
-        self._value_sum = index("slipway_prediction_value", "sum")
-        self._value_count = index("slipway_prediction_value", "count")
 
     def describe(self, contract: Contract, bento: str) -> None:
         """Set the info series, and start each class at zero so that a rate can be taken."""
@@ -118,7 +124,8 @@ class Metrics:
             contract.onnx_sha256,
             bento,
         )
-        self._regression = contract.outputs.kind == "regression"
+        if contract.outputs.kind == "regression":
+            self._regression = Histogram(self._cells, "slipway_prediction_value")
         for label in contract.outputs.labels:
             self._label(label)
 
@@ -148,12 +155,13 @@ class Metrics:
         self._values[place] += 1.0
 
     def predicted(self, scored: Scored) -> None:
-        """Count rows, classes and top probabilities, or sum up the values of a regression."""
+        """Count the rows of one request, by class and top probability, or by value."""
         values, labels = self._values, scored.labels
         values[self._rows] += len(labels)
-        if self._regression:
-            values[self._value_sum] += sum(labels)
-            values[self._value_count] += len(labels)
+        values[self._rows_squared] += len(labels) ** 2
+        if self._regression is not None:
+            for value in labels:
+                self._regression.observe(value)
         else:
             for label in labels:
                 place = self._labels.get(label)
@@ -227,15 +235,11 @@ def families(totals: dict[Key, float], info: tuple[str, ...] | None) -> Iterator
         histogram = core.HistogramMetricFamily(name, text, labels=labels)
         for values, buckets, total in _histograms(series.get(name, ()), bounds):
             histogram.add_metric(values, buckets, total)
+            if bounds[0] < 0:  # prometheus_client leaves these out, as OpenMetrics has it
+                series_labels = dict(zip(labels, values, strict=True))
+                histogram.add_sample(f"{name}_count", series_labels, buckets[-1][1])
+                histogram.add_sample(f"{name}_sum", series_labels, total)
         yield histogram
-    sums = dict(series.get("slipway_prediction_value", ()))
-    if sums.get(("count",)):
-        yield core.SummaryMetricFamily(
-            "slipway_prediction_value",
-            "Predicted values of a regression.",
-            count_value=int(sums[("count",)]),
-            sum_value=sums[("sum",)],
-        )
     if info is not None:
         gauge = core.GaugeMetricFamily(
             "slipway_model_info",

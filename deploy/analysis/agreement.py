@@ -12,6 +12,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """pairs: requests that both answered. rows, disagreements: rows of those, and how many got
     another class, or a value off by more than a tenth of the larger one. difference: the sum over
     the rows of how far the probabilities of the class that the stable version predicts are apart.
+    rows_squared: the squares of the pairs' rows, added up; 0 where it is not known.
     failed: requests that the stable version answered and the candidate did not, or with an error.
     candidate_ms, stable_ms: durations of the pairs, sums in milliseconds.
     """
@@ -21,6 +22,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     disagreements: int = 0
     difference: float = 0.0
     failed: int = 0
+    rows_squared: int = 0
     candidate_ms: float = 0.0
     stable_ms: float = 0.0
 

@@ -1,36 +1,45 @@
 """Differences and sums of counters that begin at zero again when their process is restarted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import add, sub
 from typing import Any
+
+import msgspec
 
 from deploy.events import Counters
 
 # Each group begins again together: Envoy's numbers, and the model server's.
 _GATEWAY = ("requests", "errors", "refusals")
-_SERVER = ("durations", "predictions", "confidences", "values")
+_SERVER = ("durations", "predictions", "confidences", "values", "rows_squared")
 
 
 def since(now: Counters, before: Counters) -> Counters:
     """What was counted since `before`; where a process was restarted meanwhile, since then: a
     number that fell says so for all numbers of its process."""
-    gateway = {name: getattr(now, name) - getattr(before, name) for name in _GATEWAY}
-    if min(gateway.values()) < 0:
-        gateway = {name: getattr(now, name) for name in _GATEWAY}
-    server: dict[str, Any] = {n: _by_key(sub, getattr(now, n), getattr(before, n)) for n in _SERVER}
-    if any(count < 0 for cells in server.values() for count in cells.values()):
-        server = {name: getattr(now, name) for name in _SERVER}
-    return Counters(**gateway, **server)
+    grown = _combined(sub, now, before)
+    for names in (_GATEWAY, _SERVER):
+        if any(_lowest(getattr(grown, name)) < 0 for name in names):
+            restarted = {name: getattr(now, name) for name in names}
+            grown = msgspec.structs.replace(grown, **restarted)
+    return grown
 
 
 def added(one: Counters, other: Counters) -> Counters:
     """The sum of what was counted in two stretches of time."""
-    numbers = {name: getattr(one, name) + getattr(other, name) for name in _GATEWAY}
-    cells: dict[str, Any] = {n: _by_key(add, getattr(one, n), getattr(other, n)) for n in _SERVER}
-    return Counters(**numbers, **cells)
+    return _combined(add, one, other)
 
 
-def _by_key(
-    operation: Callable[[int, int], int], one: Mapping[str, int], other: Mapping[str, int]
-) -> dict[str, int]:
-    return {key: operation(one.get(key, 0), other.get(key, 0)) for key in {**one, **other}}
+def _combined(operation: Callable[[int, int], int], one: Counters, other: Counters) -> Counters:
+    found: dict[str, Any] = {}
+    for name in (*_GATEWAY, *_SERVER):
+        mine, its = getattr(one, name), getattr(other, name)
+        if isinstance(mine, int):
+            found[name] = operation(mine, its)
+        else:
+            keys = {**mine, **its}
+            found[name] = {key: operation(mine.get(key, 0), its.get(key, 0)) for key in keys}
+    return Counters(**found)
+
+
+def _lowest(numbers: int | dict[str, int]) -> int:
+    return numbers if isinstance(numbers, int) else min(numbers.values(), default=0)

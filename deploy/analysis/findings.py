@@ -87,12 +87,18 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
 
 
-def interval(count: float, total: int, alpha: float, independent: int | None = None) -> Interval:
-    """independent: of how many requests the rows are, where the total counts rows.
+def independent_rows(rows: int, rows_squared: int, requests: int) -> float:
+    """How many independent rows say as much as `rows` rows of `requests` requests.
 
-    The rows of one request need not be independent of each other: at worst they are all alike,
-    and a request says as much as one row. So as many rows count as there were requests.
+    The rows of one request need not be independent of each other; at worst they are all alike.
+    Then it is rows^2 / rows_squared (Kish 1965, Survey Sampling): the requests where all have as
+    many rows, and about one where a single request has nearly all of them.
     """
+    return min(requests, rows * rows / rows_squared) if rows_squared else requests
+
+
+def interval(count: float, total: int, alpha: float, independent: float | None = None) -> Interval:
+    """independent: what the total counts for, as of `independent_rows`."""
     count = min(count, total)
     weight = 1.0 if independent is None or not total else min(1.0, independent / total)
     low, high = bounds(count * weight, total * weight, alpha)

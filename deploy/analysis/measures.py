@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
-from deploy.analysis.findings import Finding, finding, interval
+from deploy.analysis.findings import Finding, finding, independent_rows, interval
 from deploy.analysis.window import percentile
 from deploy.events import Counters
 from serving_config.release import Health, ReleasePolicy
@@ -119,8 +119,8 @@ def _apart(
         yield finding(
             metric,
             detail,
-            interval(one, mine, alpha / len(counts), answered(candidate)),
-            interval(two, other, alpha / len(counts), answered(stable)),
+            interval(one, mine, alpha / len(counts), _independent(mine, candidate)),
+            interval(two, other, alpha / len(counts), _independent(other, stable)),
             limit,
         )
 
@@ -128,7 +128,9 @@ def _apart(
 _CELLS = {"predictions": "predictions", "confidence": "confidences", "values": "values"}
 
 
-def answered(counters: Counters) -> int:
-    """Requests that were answered with predictions, as far as the numbers say."""
-    good = max(0, counters.requests - counters.errors - counters.refusals)
-    return min(good, sum(counters.durations.values())) if counters.durations else good
+def _independent(rows: int, counters: Counters) -> float:
+    """How many independent rows say as much as these."""
+    answered = max(0, counters.requests - counters.errors - counters.refusals)
+    if counters.durations:
+        answered = min(answered, sum(counters.durations.values()))
+    return independent_rows(rows, counters.rows_squared, answered)

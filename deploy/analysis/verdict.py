@@ -13,7 +13,15 @@ from collections.abc import Iterable, Sequence
 from deploy.analysis import measures
 from deploy.analysis.agreement import Agreement
 from deploy.analysis.counting import since
-from deploy.analysis.findings import Analysis, Decision, Finding, Interval, finding, interval
+from deploy.analysis.findings import (
+    Analysis,
+    Decision,
+    Finding,
+    Interval,
+    finding,
+    independent_rows,
+    interval,
+)
 from deploy.events import Counters
 from serving_config.release import Health, ReleasePolicy, Shadow
 
@@ -87,8 +95,9 @@ def judge_shadow(policy: ReleasePolicy, agreement: Agreement, seconds: float) ->
         raise ValueError("the release policy has no shadow")
     alpha = phase_alpha(policy) / len(SHADOW_METRICS)
     failed = interval(agreement.failed, pairs + agreement.failed, alpha)
-    other = interval(agreement.disagreements, agreement.rows, alpha, pairs)
-    apart = interval(agreement.difference, agreement.rows, alpha, pairs)
+    independent = independent_rows(agreement.rows, agreement.rows_squared, pairs)
+    other = interval(agreement.disagreements, agreement.rows, alpha, independent)
+    apart = interval(agreement.difference, agreement.rows, alpha, independent)
     findings = [
         finding("errors", "", failed, None, policy.analysis.max_error_increase),
         finding("disagreement", "another class or value", other, None, shadow.max_disagreement),

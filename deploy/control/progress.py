@@ -1,5 +1,6 @@
 """How far a release in progress is: the controller writes it at each look, for all to read."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -32,15 +33,23 @@ def _path(home: Home, environment: str, model: str) -> Path:
 
 
 def write_progress(home: Home, progress: Progress) -> None:
-    """Replace what the last look said."""
-    raise NotImplementedError
+    """Replace what the last look said, by rename; it need not outlive a power cut."""
+    path = _path(home, progress.environment, progress.model)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(msgspec.json.encode(progress))
+    temporary.replace(path)
 
 
 def read_progress(home: Home, environment: str, model: str) -> Progress | None:
     """The last look, or None where no release is in progress."""
-    raise NotImplementedError
+    try:
+        data = _path(home, environment, model).read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(data, type=Progress)
 
 
 def clear_progress(home: Home, environment: str, model: str) -> None:
     """The release is over."""
-    raise NotImplementedError
+    _path(home, environment, model).unlink(missing_ok=True)

@@ -13,12 +13,32 @@ CONTROL = "control"
 CONTROL_SECONDS = 60
 # Requests in flight to the control API: a flood of them takes little from the model servers.
 _CONTROL_REQUESTS = 64
+# Copies in flight to one model server. Envoy holds the bodies of those that it does not read.
+_MIRRORED_REQUESTS = 256
+# More than any body. From here on Envoy would let the client wait for the one who gets the copy.
+_MIRRORED_BUFFER_BYTES = 256 << 20
 
 
 def cluster(name: str, port: int, limits: Limits) -> Json:
     """A model server on 127.0.0.1."""
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     return _cluster(name, address, limits.max_requests_per_server)
+
+
+def mirror_name(name: str) -> str:
+    """The cluster of the copies of requests for that model server."""
+    return f"{name}-mirror"
+
+
+def mirror_cluster(name: str, port: int, limits: Limits) -> Json:
+    """The same model server for copies, which may hang without anybody noticing."""
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    most = min(limits.max_requests_per_server, _MIRRORED_REQUESTS)
+    return _cluster(mirror_name(name), address, most) | {
+        "per_connection_buffer_limit_bytes": _MIRRORED_BUFFER_BYTES,
+        # Without a connection Envoy holds less, so a client with a large body would wait for it.
+        "connect_timeout": "0.250s",
+    }
 
 
 def control_cluster(run: Path) -> Json:

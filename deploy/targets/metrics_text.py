@@ -20,11 +20,11 @@ _NAMES = (
     "slipway_top_probability",
 )
 _LINE = re.compile(
-    r"^(slipway_predictions_total|slipway_(?:request_duration_seconds|top_probability"
+    r"^(slipway_predictions_total|slipway_rows_squared_total|slipway_(?:request_duration_seconds|top_probability"
     r"|prediction_value)_bucket)(.*)$",
     re.MULTILINE,
 )
-_SAMPLE = re.compile(r'\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\} (\S+)')
+_SAMPLE = re.compile(r'(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 # Counts are whole numbers; a float holds them exactly up to here.
@@ -61,14 +61,18 @@ def _text(url: str) -> str:
 def counters(text: str) -> Counters:
     """Without what only the gateway counts. ValueError for numbers that cannot be counts."""
     predictions: Counter[str] = Counter()
+    rows_squared = 0
     buckets: dict[str, Counter[str]] = {name: Counter() for name in _BUCKETS}
     for name, labels, count in _samples(text):
         if name == "slipway_predictions_total":
             predictions[labels.get("label", "")] += count
+        elif name == "slipway_rows_squared_total":
+            rows_squared += count
         elif _is_inference(labels.get("route")):
             buckets[name][labels.get("le", "")] += count
     shares = {field: _separated(buckets[name]) for name, field in _BUCKETS.items()}
-    return msgspec.convert({"predictions": dict(predictions), **shares}, Counters)
+    found = {"predictions": dict(predictions), "rows_squared": rows_squared, **shares}
+    return msgspec.convert(found, Counters)
 
 
 _BUCKETS = {
@@ -93,7 +97,7 @@ def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
         count = float(sample[2])
         if not (0 <= count <= _MOST and count.is_integer()):
             raise ValueError(f"{name} is {count}")
-        yield name, {key: _plain(said) for key, said in _LABEL.findall(sample[1])}, int(count)
+        yield name, {key: _plain(said) for key, said in _LABEL.findall(sample[1] or "")}, int(count)
 
 
 def _plain(value: str) -> str:

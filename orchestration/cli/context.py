@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from deploy.home import Home, find_home
+from deploy.ledger import Ledger, open_ledger
 from deploy.platform import LocalPlatform
 from serving_config.load import load
 from serving_config.schema import Model
@@ -15,6 +16,10 @@ class CheckoutError(RuntimeError):
 
 class UnknownModelError(ValueError):
     """No settings name this model."""
+
+
+class NoLedgerError(RuntimeError):
+    """Nothing was released yet."""
 
 
 def find_config_folder(start: Path) -> Path:
@@ -50,3 +55,11 @@ def configured_model(platform: LocalPlatform, name: str) -> Model:
             f"models: {', '.join(sorted(models)) or 'none'}"
         )
     return models[name]
+
+
+def existing_ledger(platform: LocalPlatform) -> Ledger:
+    """The ledger, to be closed by the caller; NoLedgerError rather than a new, empty one."""
+    file = platform.home.root / "ledger.db"
+    if platform.configuration.platform.ledger_url is None and not file.exists():
+        raise NoLedgerError(f"nothing was released yet: {file} is not there")
+    return open_ledger(platform.home, platform.configuration)

@@ -5,7 +5,18 @@ import sys
 
 import click
 
-from orchestration.cli import demo, keys, load_test, models, platform, release, status, traffic
+from orchestration.cli import (
+    demo,
+    keys,
+    ledger,
+    load_test,
+    models,
+    platform,
+    receipts,
+    release,
+    status,
+    traffic,
+)
 
 # What the libraries would print into our output, or send elsewhere.
 _QUIET = {
@@ -32,6 +43,8 @@ cli.add_command(traffic.split)
 cli.add_command(traffic.rollback)
 cli.add_command(traffic.load)
 cli.add_command(traffic.retire)
+cli.add_command(ledger.ledger)
+cli.add_command(receipts.explain_request)
 cli.add_command(keys.keys)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)

@@ -1,11 +1,12 @@
 """What people see: tables, colour and progress where there is a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
+from rich.text import Text
 
 console = Console(highlight=False)
 
@@ -20,6 +21,13 @@ def ago(seconds: float) -> str:
 def megabytes(size: int) -> str:
     """Bytes as MB."""
     return f"{size / 1e6:,.0f} MB"
+
+
+def show_lines(title: str, lines: Sequence[tuple[str, str]]) -> None:
+    """A title, then a name and a value on each line, whatever they contain."""
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    for name, value in lines:
+        console.print(Text.assemble((f"  {name:14} ", "dim"), value), soft_wrap=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bentos.model_server import cells
 from bentos.model_server.cells import Cells
-from bentos.model_server.metrics import SECONDS, Metrics
+from bentos.model_server.contract import Contract, GraphInput, Input, Outputs
+from bentos.model_server.metrics import SECONDS, VALUES, Metrics
 from bentos.model_server.session import Scored
 
 # A process that only counts: not this one's copy, which has threads.
@@ -117,6 +119,57 @@ def test_callers_beyond_the_bound_share_one_label() -> None:
     assert len(found) == 201
     assert found["other"] == 100
     assert found["key-199"] == 1
+
+
+REGRESSION = Contract(
+    model="price",
+    version=1,
+    onnx_sha256="0" * 64,
+    inputs=(Input("size", "float32"),),
+    graph_inputs=(GraphInput("input", "float32", ("size",)),),
+    outputs=Outputs("regression", "variable"),
+    example={"size": 1.0},
+)
+
+
+def regression() -> Metrics:
+    metrics = Metrics(None)
+    metrics.describe(REGRESSION, "petal:1")
+    return metrics
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=20))
+def test_a_regressions_values_are_counted_on_any_scale_with_their_sign(values: list[float]) -> None:
+    metrics = regression()
+    metrics.predicted(Scored(values, None))
+    found = samples(metrics)
+    name = "slipway_prediction_value"
+    for bound in VALUES:
+        assert found[f"{name}_bucket", (("le", str(bound)),)] == sum(v <= bound for v in values)
+    assert found[f"{name}_count", ()] == len(values)
+    assert found[f"{name}_sum", ()] == pytest.approx(sum(values))
+
+
+def test_the_bounds_of_values_are_a_quarter_apart_on_any_scale() -> None:
+    positive = [bound for bound in VALUES if bound > 0]
+    assert (positive[0], positive[-1], len(VALUES)) == (1e-6, 1e9, 303)
+    steps = [b / a for a, b in pairwise(positive)]
+    assert 1.2 < min(steps) <= max(steps) < 1.3
+    assert [-bound for bound in reversed(VALUES)] == list(VALUES)
+
+
+def test_a_classifier_has_no_cells_for_values() -> None:
+    assert not any("prediction_value_" in name for name, _ in samples(Metrics(None)))
+
+
+def test_squares_of_rows_tell_large_requests_from_many() -> None:
+    metrics = Metrics(None)
+    for labels in (["a"], ["a", "b", "b"]):
+        metrics.predicted(Scored(labels, None))
+    found = samples(metrics)
+    assert found["slipway_rows_total", ()] == 4
+    assert found["slipway_rows_squared_total", ()] == 10
 
 
 def test_predictions_have_their_class_and_top_probability() -> None:

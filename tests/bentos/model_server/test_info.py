@@ -1,6 +1,8 @@
 import json
 import re
 
+import pytest
+
 from tests.bentos.model_server.clients import GOOD, App
 
 
@@ -45,6 +47,14 @@ def test_metrics_count_requests_rows_and_classes(iris_app: App) -> None:
 
 
 def test_metrics_sum_up_the_values_of_a_regression(petal_app: App) -> None:
-    before = sample(petal_app, "slipway_prediction_value_count")
-    petal_app.predict(**petal_app.parts.contract.example)
-    assert sample(petal_app, "slipway_prediction_value_count") - before == 1
+    series = (
+        "slipway_prediction_value_count",
+        'slipway_prediction_value_bucket{le="0.0"}',
+        'slipway_prediction_value_bucket{le="100000.0"}',
+        "slipway_prediction_value_sum",
+    )
+    before = [sample(petal_app, line) for line in series]
+    value = petal_app.predict(**petal_app.parts.contract.example).json()["prediction"]
+    grown = [sample(petal_app, line) - b for line, b in zip(series, before, strict=True)]
+    assert grown[:3] == [1, 0, 1]
+    assert grown[3] == pytest.approx(value)

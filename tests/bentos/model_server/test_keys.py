@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,44 @@ def test_whom_a_proxy_on_this_machine_names_has_to_be_here_too(
         assert refused(Keys(None), headers, HERE, "predict").status == 401
     # What a header says never helps a client that is elsewhere.
     assert refused(Keys(None), headers, ELSEWHERE, "predict").status == 401
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "local"),
+    [
+        ("127.0.0.1,{here}", True),
+        ("::1, {here}", True),
+        ("127.0.0.1,127.0.0.1", True),
+        ("192.0.2.7,{here}", False),
+        ("127.0.0.1,192.0.2.7", False),
+        ("127.0.0.1,example.org", False),
+        ("127.0.0.1,0.0.0.0", False),
+        ("127.0.0.1,224.0.0.1", False),
+        ("127.0.0.1,", False),
+    ],
+)
+def test_a_copy_that_the_gateway_has_signed_with_its_address_is_from_who_sent_the_request(
+    forwarded: str, local: bool
+) -> None:
+    """A request without keys would be refused as a copy else, and a candidate blamed for it."""
+    headers = {b"x-forwarded-for": forwarded.format(here=own_address()).encode()}
+    assert refused(Keys(None), headers, ELSEWHERE, "predict").status == 401
+    headers[b"x-envoy-internal"] = b"true"
+    if local:
+        assert Keys(None).require(headers, HERE, "predict") == ""
+    else:
+        assert refused(Keys(None), headers, HERE, "predict").status == 401
+    assert refused(Keys(None), headers, ELSEWHERE, "predict").status == 401
+
+
+def own_address() -> str:
+    """This machine's, beyond its loopback; that where it has no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def test_a_file_that_was_there_before_lets_nobody_in_when_it_is_gone(tmp_path: Path) -> None:

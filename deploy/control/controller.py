@@ -1,0 +1,233 @@
+"""The controller: it takes every release in progress further, by what is observed.
+
+It keeps nothing that matters: a release stands where the ledger's last event says. Started anew
+it goes on, and where somebody was killed in the middle of a change it ends it.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from deploy.analysis.verdict import Analysis
+from deploy.changes import carry_out, is_of, tidy
+from deploy.control.look import Clock, Look
+from deploy.control.probes import Probes
+from deploy.control.progress import clear_progress, write_progress
+from deploy.events import Change, Event, LedgerConflictError, Phase, State
+from deploy.gateway.routes import cluster_name
+from deploy.home import Home
+from deploy.phases import begin, find, following, policy_of
+from deploy.targets.base import TargetError
+from deploy.traffic import Actor, Traffic
+
+logger = logging.getLogger("slipway.controller")
+Key = tuple[str, ...]
+NAME = "controller"
+_LOOKS_WITHOUT_AN_ANSWER = 5
+# After a change that failed: the gateway that refuses a route shall not fill the ledger.
+_PAUSE = timedelta(seconds=10)
+_WORKERS = 8
+
+
+class Controller:
+    """`tick` about once a second. Each model is looked at in a thread of its own, one at a time:
+    a server that is slow to start or to stop holds nobody else up. executor, clock: for tests."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        home: Home,
+        *,
+        clock: Clock = lambda: datetime.now(UTC),
+        executor: Executor | None = None,
+    ) -> None:
+        self._traffic, self._home, self._clock = traffic, home, clock
+        self._ledger, self._target = traffic.ledger, traffic.target
+        self._executor = executor or ThreadPoolExecutor(_WORKERS, thread_name_prefix=NAME)
+        self._events: dict[tuple[str, str], Event] = {}
+        self._busy: set[Key] = set()
+        self._pauses: dict[Key, datetime] = {}
+        self._said: dict[Key, str] = {}
+        self._unanswered: Counter[Key] = Counter()
+        self._probes = Probes(traffic)
+
+    def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
+        """Until told to stop."""
+        while not stop.wait(seconds):
+            self.tick()
+        self.close()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what has begun."""
+        self._probes.follow({})
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def tick(self) -> None:
+        """One look at everything; it does not wait for what follows from it, nor raise."""
+        try:
+            states = self._ledger.states()
+            releases = self._in_progress(states)
+        except Exception as error:
+            self._say(("ledger",), error)
+            return
+        self._start(("gateway",), self._reconcile, states)
+        for event in releases:
+            self._start((event.environment, event.model), self._follow, event)
+        self._probes.follow(self._wanted_probes(releases))
+
+    def _in_progress(self, states: dict[tuple[str, str], State]) -> list[Event]:
+        """The last events of what is in progress; only what changed is read."""
+        for key, state in states.items():
+            known = self._events.get(key)
+            if known is None or known.generation != state.generation:
+                self._unanswered.pop(key, None)
+                known = self._ledger.last_event(*key)
+                if known is None:
+                    continue
+                self._events[key] = known
+            if known.phase is None and key not in self._busy:
+                clear_progress(self._home, *key)
+        return [event for event in self._events.values() if event.phase]
+
+    def _start(self, key: Key, act: Callable[[Any], None], subject: object) -> None:
+        """Unless it is still at it, or waits after a failure."""
+        if key in self._busy or self._pauses.get(key, self._clock()) > self._clock():
+            return
+        self._busy.add(key)
+        self._executor.submit(self._do, key, act, subject)
+
+    def _do(self, key: Key, act: Callable[[Any], None], subject: object) -> None:
+        try:
+            act(subject)
+            self._said.pop(key, None)
+        except LedgerConflictError:
+            pass  # somebody else was faster: the next look sees what they did
+        except Exception as error:
+            self._say(key, error)
+        finally:
+            self._busy.discard(key)
+
+    def _say(self, key: Key, error: Exception) -> None:
+        """One line, once: the next look may come to the same."""
+        text = f"{' '.join(reversed(key))}: {error}"
+        if self._said.get(key) != text:
+            self._said[key] = text
+            logger.warning(text)
+
+    def _reconcile(self, states: dict[tuple[str, str], State]) -> None:
+        """What somebody left undone who was killed between two steps.
+
+        What is not on the ledger may go at any time: `stop` spares what somebody is starting.
+        """
+        if not self._target.in_step():
+            self._target.route()
+        wanted = {cluster_name(*key, live) for key, item in states.items() for live in item.live}
+        names = [name for name in self._target.servers() if name not in wanted]
+        for environment, model in states:
+            if any(is_of(name, environment, model) for name in names):
+                self._start(("tidy", environment, model), self._tidy, (environment, model))
+
+    def _tidy(self, place: tuple[str, str]) -> None:
+        tidy(self._ledger, self._target, *place)
+
+    def _follow(self, event: Event) -> None:
+        """One release: look, then hold, go on, or go back."""
+        phase, key, moment = event.phase, (event.environment, event.model), self._clock()
+        if phase is None:
+            return
+        look = Look.at(moment, self._target, event, phase)
+        judged = True
+        try:
+            analysis = look.judge()
+            self._unanswered.pop(key, None)
+        except TargetError as error:
+            analysis, judged = self._without_an_answer(key, look, error), False
+        write_progress(self._home, look.progress(analysis, moment))
+        try:
+            if judged and look.is_baked() and analysis.decision == "hold":
+                self._finish(event, phase, analysis)
+            elif analysis.decision == "rollback":
+                self._go_back(event, analysis)
+            elif analysis.decision == "promote":
+                self._go_on(event, phase, analysis)
+        except LedgerConflictError:
+            raise
+        except Exception:
+            self._pauses[key] = moment + _PAUSE
+            raise
+
+    def _without_an_answer(self, key: Key, look: Look, error: TargetError) -> Analysis:
+        """Hold, unless it is the candidate alone that has not answered for a few looks."""
+        if look.is_candidates_fault():
+            self._unanswered[key] += 1
+        else:
+            self._unanswered.pop(key, None)
+        if self._unanswered[key] < _LOOKS_WITHOUT_AN_ANSWER:
+            return _unseen("hold", str(error), look.seconds)
+        label = look.phase.candidate
+        reason = f"rolled back: version {label} does not answer: {error}"
+        return _unseen("rollback", reason, look.seconds)
+
+    def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
+        coming = following(phase)
+        if coming is not None:
+            change = begin(
+                coming,
+                event,
+                self._target,
+                actor=NAME,
+                dagster_run=event.dagster_run,
+                evidence=_evidence(analysis),
+            )
+            carry_out(self._ledger, self._target, change)
+
+    def _go_back(self, event: Event, analysis: Analysis) -> None:
+        self._traffic.rollback(
+            event.environment,
+            event.model,
+            Actor(NAME, event.dagster_run),
+            analysis.reason,
+            expected=event.generation,
+            evidence=_evidence(analysis),
+        )
+
+    def _finish(self, event: Event, phase: Phase, analysis: Analysis) -> None:
+        """The bake time is over: the version that was replaced leaves."""
+        candidate = find(event.live, phase.candidate)
+        if candidate is None:
+            return
+        stable = phase.stable.label if phase.stable else None
+        change = Change(
+            base=event.state,
+            action="healthy",
+            subject=candidate,
+            live=tuple(live for live in event.live if live.label != stable),
+            actor=NAME,
+            dagster_run=event.dagster_run,
+            evidence=_evidence(analysis),
+        )
+        carry_out(self._ledger, self._target, change)
+
+    def _wanted_probes(self, releases: list[Event]) -> dict[Key, Event]:
+        """The canaries whose policy asks for golden requests."""
+        return {
+            (event.environment, event.model): event
+            for event in releases
+            if event.phase
+            and event.phase.name == "canary"
+            and policy_of(event.phase).probe_requests_per_second
+        }
+
+
+def _evidence(analysis: Analysis) -> dict[str, Any]:
+    return {"reason": analysis.reason, "analysis": msgspec.to_builtins(analysis)}
+
+
+def _unseen(decision: Literal["hold", "rollback"], reason: str, seconds: float) -> Analysis:
+    return Analysis(decision=decision, reason=reason, requests=0, seconds=seconds)

@@ -1,0 +1,111 @@
+"""One look at a release in progress: what its servers say, and the verdict on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from deploy.analysis.verdict import Analysis, compare, judge_shadow, phase_alpha, since, watch
+from deploy.control.progress import Progress
+from deploy.events import Counters, Event, Live, Phase
+from deploy.gateway.routes import cluster_name
+from deploy.phases import find, policy_of, share
+from deploy.targets.base import Target, TargetError
+
+
+@dataclass(frozen=True)
+class Look:
+    """The release that `event` belongs to, `seconds` after its phase began. seconds: whole ones
+    would do; they come from the ledger's clock, so that a controller that starts anew goes on."""
+
+    target: Target
+    event: Event
+    phase: Phase
+    seconds: float
+
+    @classmethod
+    def at(cls, moment: datetime, target: Target, event: Event, phase: Phase) -> "Look":
+        """At that moment (with its time zone)."""
+        began = datetime.fromisoformat(phase.since or event.at)
+        return cls(target, event, phase, max(0.0, (moment - began).total_seconds()))
+
+    def _cluster(self, live: Live) -> str:
+        return cluster_name(self.event.environment, self.event.model, live)
+
+    @property
+    def candidate(self) -> str:
+        """The candidate's server."""
+        live = find(self.event.live, self.phase.candidate)
+        if live is None:
+            raise TargetError(f"version {self.phase.candidate} is not live any more")
+        return self._cluster(live)
+
+    @property
+    def stable(self) -> str | None:
+        """The stable version's server, where it is live still."""
+        stable = self.phase.stable
+        live = find(self.event.live, stable.label) if stable else None
+        return self._cluster(live) if live else None
+
+    def is_candidates_fault(self) -> bool:
+        """Whether the candidate alone cannot be observed: the stable version can, by the very same
+        means, or the candidate's server does not answer where no other one is left to ask."""
+        if self.stable is None:
+            return not self.target.ready(self.candidate)
+        try:
+            self.target.observe(self.stable)
+        except TargetError:
+            return False
+        return True
+
+    def judge(self) -> Analysis:
+        """The verdict; TargetError where a server cannot be observed."""
+        policy, counted = policy_of(self.phase), self._counted(self.candidate, self.phase.candidate)
+        if self.phase.name == "bake":
+            return watch(policy.health, phase_alpha(policy), counted, self.seconds)
+        if self.stable is None or self.phase.stable is None:
+            raise TargetError("the stable version is not live any more")
+        if self.phase.name == "shadow":
+            began = self.phase.since or self.event.at
+            agreed = self.target.agreement(self.candidate, self.stable, began)
+            return judge_shadow(policy, agreed, self.seconds)
+        label = self.phase.stable.label
+        before = self.phase.baseline.get(label, Counters())
+        beside = self._counted(self.stable, label)
+        return compare(policy, counted, beside, before, self.seconds)
+
+    def _counted(self, name: str, label: str) -> Counters:
+        return since(self.target.observe(name), self.phase.baseline.get(label, Counters()))
+
+    def is_baked(self) -> bool:
+        """Whether the bake time is over."""
+        policy = policy_of(self.phase)
+        return self.phase.name == "bake" and self.seconds >= policy.bake_seconds
+
+    def progress(self, analysis: Analysis, moment: datetime) -> Progress:
+        """For all to read."""
+        event, phase, policy = self.event, self.phase, policy_of(self.phase)
+        wanted: dict[str, tuple[int, float]] = {
+            "shadow": (policy.shadow.min_requests, policy.shadow.min_seconds)
+            if policy.shadow
+            else (0, 0),
+            "canary": (policy.min_requests, policy.min_seconds),
+            "bake": (0, policy.bake_seconds),
+        }
+        requests, seconds = wanted[phase.name]
+        return Progress(
+            environment=event.environment,
+            model=event.model,
+            generation=event.generation,
+            candidate=phase.candidate,
+            stable=phase.stable.label if phase.stable else None,
+            phase=phase.name,
+            step=phase.step,
+            weight=share(phase),
+            wanted_requests=requests,
+            wanted_seconds=seconds,
+            analysis=analysis,
+            at=moment.isoformat(timespec="milliseconds"),
+        )
+
+
+Clock = Callable[[], datetime]
