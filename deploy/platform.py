@@ -107,7 +107,10 @@ class LocalPlatform:
         """All parts but the model servers, in the order they start."""
         mlflow = self.configuration.platform.mlflow
         own_registry = [] if mlflow.tracking_uri else [self._mlflow()]
-        return [ProcessSpec("gateway", envoy_command(self.home)), *own_registry, *self._dagster()]
+        gateway = ProcessSpec("gateway", envoy_command(self.home))
+        # Its grace is above the two seconds in which it ends.
+        control = ProcessSpec("control", [sys.executable, "-m", "deploy.control"], {}, 5.0)
+        return [gateway, control, *own_registry, *self._dagster()]
 
     def _mlflow(self) -> ProcessSpec:
         folder = self.home.mlflow

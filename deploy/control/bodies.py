@@ -21,12 +21,15 @@ class _Given(BaseModel):
     )
 
 
-class Weights(RootModel[dict[Label, Annotated[int, Field(ge=0, le=100)]]]):
+_Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Weights(RootModel[Annotated[dict[Label, _Percent], Field(min_length=1)]]):
     """Percent of the traffic by version, together 100. A live version that is not named gets 0."""
 
     model_config = ConfigDict(
         strict=True,
-        json_schema_extra={"minProperties": 1, "examples": [{"v1": 90, "v2": 10}]},
+        json_schema_extra={"examples": [{"v1": 90, "v2": 10}]},
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from deploy.control.alert import Alert
 from deploy.control.progress import Progress
 from deploy.events import Event
+from deploy.receipts import Receipt
 
 VersionState = Literal["serving", "candidate", "shadow", "resident"]
 
@@ -125,6 +126,12 @@ class Checked(msgspec.Struct, frozen=True):
 
     whole: bool
     reason: str | None = None
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    """One for each request that had the id, the newest last."""
+
+    receipts: tuple[Receipt, ...]
 
 
 class Alerts(msgspec.Struct, frozen=True):

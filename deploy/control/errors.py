@@ -16,6 +16,7 @@ from deploy.dagster_client import DagsterError
 from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressError
 from deploy.gateway.envoy import GatewayError
 from deploy.keys import KeyStoreError
+from deploy.receipts import UnknownRequestError
 from deploy.release import ReleaseError
 from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
@@ -29,6 +30,7 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (TrafficError, HTTPStatus.UNPROCESSABLE_ENTITY, "impossible-change"),
     (ReleaseInProgressError, HTTPStatus.CONFLICT, "release-in-progress"),
     (LedgerConflictError, HTTPStatus.CONFLICT, "changed-meanwhile"),
+    (UnknownRequestError, HTTPStatus.NOT_FOUND, "unknown-request"),
     (MissingFileError, HTTPStatus.NOT_FOUND, "unknown-version"),
     (CertificateError, HTTPStatus.CONFLICT, "not-certified"),
     (ReleaseError, HTTPStatus.CONFLICT, "bento-changed"),

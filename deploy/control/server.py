@@ -21,6 +21,7 @@ from bentos.model_server.keys import Keys
 from deploy.control.alerts import Alerting
 from deploy.control.api import control_api
 from deploy.control.control import Control
+from deploy.control.controller import Controller
 from deploy.control.listener import AlreadyRunningError, listening
 from deploy.control.loops import Loop
 from deploy.control.observer import Observer
@@ -69,6 +70,7 @@ class Parts:
         home, configuration = platform.home, platform.configuration
         target = LocalTarget(home, configuration, ledger, platform.working_directory)
         traffic = Traffic(ledger, target, partial(_release, home))
+        self.controller = Controller(traffic, home)
         window = configuration.platform.alerts.window_seconds
         self.observer = Observer(ledger, target, window)
         self.webhooks = Webhooks(configuration.platform)
@@ -86,9 +88,15 @@ class Parts:
             alerts=self.alerting.current,
         )
 
-    def loops(self, died: Callable[[], None]) -> list[Loop]:
-        """Two threads: a release that waits for a server holds up no look and no alert."""
-        return [Loop("observer", [self.observer.tick, self.alerting.tick], died)]
+    def loop(self, died: Callable[[], None]) -> Loop:
+        """What is done each second."""
+        ticks = [self.observer.tick, self.controller.tick, self.alerting.tick]
+        return Loop("control", ticks, died)
+
+    def close(self) -> None:
+        """Let go on what has begun, as long as the process is there."""
+        self.webhooks.close()
+        self.controller.close()
 
 
 def _release(home: Home, live: Live) -> Release:
@@ -108,13 +116,11 @@ def serve(parts: Parts, listener: socket.socket) -> bool:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
-    loops = parts.loops(server.die)
-    for loop in loops:
-        loop.start()
+    loop = parts.loop(server.die)
+    loop.start()
     asyncio.run(server.serve([listener]))
-    for loop in loops:
-        loop.stop()
-    parts.webhooks.close()
+    loop.stop()
+    parts.close()
     return not server.died
 
 

@@ -21,7 +21,7 @@ from deploy.supervisor import live_servers
 from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
-from orchestration.cli.status import dagster_url, describe, mlflow_url, show
+from orchestration.cli.status import dagster_url, describe, gateway_url, mlflow_url, show
 
 _READY_SECONDS = 120
 _RUNS_SECONDS = 600
@@ -104,6 +104,7 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
         supervisor.restart("dagster-code")
         supervisor.restart("dagster-daemon")
         _wait_for_definitions(platform, dagster)
+        supervisor.restart("control")
         _follow_the_ledger(platform)
         platform.write_files()
 
@@ -161,6 +162,7 @@ def _last_words(platform: LocalPlatform, about: str) -> str:
     """The last line of the log of the part that a sentence is about."""
     names = {
         "gateway": "gateway",
+        "control": "control",
         "MLflow": "mlflow",
         "webserver": "dagster-webserver",
         "Dagster": "dagster-code",
@@ -177,6 +179,8 @@ def _not_ready(platform: LocalPlatform) -> list[str]:
     waiting = []
     if not GatewayAdmin(platform.home).ready():
         waiting.append("the gateway does not answer")
+    elif not _answers(f"{gateway_url(platform)}/v1/health"):
+        waiting.append("the control API does not answer")
     if not _answers(f"{settings.mlflow.uri}/health"):
         waiting.append(f"MLflow does not answer at {mlflow_url(platform)}")
     if reason := DagsterClient(dagster_url(platform)).not_ready():

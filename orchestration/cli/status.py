@@ -91,6 +91,7 @@ def addresses(platform: LocalPlatform) -> dict[str, str]:
     default = platform.configuration.platform.default_model
     found = {
         "gateway": gateway_url(platform),
+        "control": f"{gateway_url(platform)}/v1/docs",
         "dagster": dagster_url(platform),
         "mlflow": mlflow_url(platform),
     }

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from deploy.control.bodies import History
 from deploy.control.control import Controls
-from deploy.control.documents import Checked, Events
+from deploy.control.documents import Checked, Events, Receipts
 from deploy.control.openapi import answers
 from deploy.control.replies import reply
 from deploy.events import Event, LedgerError
 from deploy.history import serving_at
+from deploy.receipts import receipt
 
 router = APIRouter(tags=["ledger"])
+_RequestId = Annotated[str, Path(max_length=128, examples=["5f0c2a4e9b7d4c1e8a3f6b2d1c0e9f7a"])]
 
 
 @router.get("/ledger", responses=answers(Events, "The newest first.", 404, 422))
@@ -50,3 +52,12 @@ def check_ledger(control: Controls) -> Response:
     except LedgerError as error:
         return reply(Checked(False, str(error)))
     return reply(Checked(True))
+
+
+@router.get(
+    "/predictions/{request_id}", responses=answers(Receipts, "What is known of it.", 404, 422)
+)
+def read_receipts(request_id: _RequestId, control: Controls) -> Response:
+    """From an answer's X-Request-ID: version, MLflow run, digest, certificate, Bento, event."""
+    found = receipt(control.home, control.ledger, request_id, control.configuration)
+    return reply(Receipts(found))

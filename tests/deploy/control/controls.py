@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from fastapi import FastAPI
 
+from bentos.model_server.bundle import Limits, tree_digest
 from bentos.model_server.keys import Keys
 from deploy.control.alert import Alert
 from deploy.control.api import control_api
@@ -23,10 +25,11 @@ from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
 from deploy.ledger import Ledger
-from deploy.release import Release, ReleaseError
+from deploy.release import Release
 from deploy.traffic import Traffic
+from deploy.versions import BuiltRelease, VersionFolder, built_release
 from serving_config.schema import Configuration
-from tests.deploy.releases import release
+from tests.deploy.releases import certificate, contract, http, sha256
 from tests.deploy.targets.memory import MemoryTarget
 
 SETTINGS: dict[str, Any] = {
@@ -64,7 +67,6 @@ class Running:
     ledger: Ledger
     target: MemoryTarget
     dagster: Dagster
-    releases: dict[str, Release]
     key: str
 
     def ask(
@@ -114,17 +116,41 @@ class Running:
         return event
 
 
+def build(home: Home, version: int, *, smoked: bool = True, model: str = "iris") -> Release:
+    """A Bento in the store and the version's folder, made by hand."""
+    onnx = f"graph {version}".encode()
+    made = msgspec.structs.replace(contract(model, version), onnx_sha256=sha256(onnx.decode()))
+    proved = certificate(made)
+    source = home.bentoml / "new" / "src"
+    (source / "model").mkdir(parents=True)
+    for name, data in {
+        "model.onnx": onnx,
+        "contract.json": made.encode(),
+        "certificate.json": proved.encode(),
+        "serving.json": msgspec.json.encode(Limits()),
+    }.items():
+        (source / "model" / name).write_bytes(data)
+    digest = tree_digest(source)
+    tag = f"{model}:{version}-fp32-{digest[:12]}"
+    place = home.bentoml / "bentos" / tag.replace(":", "/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (home.bentoml / "new").rename(place)
+    if smoked:
+        proved = msgspec.structs.replace(proved, http=http(bento=digest))
+    folder = VersionFolder.of(home.versions, model, version)
+    folder.write_certificate(proved)
+    folder.write_bento(BuiltRelease(tag, digest))
+    return built_release(home, model, version)
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Running]:
     home = Home(folder).create()
     ledger = Ledger(home.ledger_url)
     target, dagster = MemoryTarget(ledger), Dagster()
-    releases = {item.tag: item for item in map(release, range(1, 5))}
 
     def read(live: Live) -> Release:
-        if live.bento not in releases:
-            raise ReleaseError(f"Bento {live.bento} must not be deployed: it is gone")
-        return releases[live.bento]
+        return Release.load(live.bento, home.bentoml)
 
     key = KeyStore(home).add("ann", ["admin"])
     observer = Observer(ledger, target, window_seconds=60)
@@ -145,7 +171,7 @@ def running(folder: Path) -> Iterator[Running]:
         changes=threading.BoundedSemaphore(2),
     )
     try:
-        yield Running(control_api(control), control, ledger, target, dagster, releases, key)
+        yield Running(control_api(control), control, ledger, target, dagster, key)
     finally:
         observer.close()
         ledger.close()
