@@ -18,13 +18,19 @@ def sentence(progress: Progress) -> str:
     analysis = progress.analysis
     parts = [f"{analysis.requests} of {progress.wanted_requests} requests"]
     parts.append(f"{analysis.seconds:.0f} of {progress.wanted_seconds:.0f} s")
-    parts += [_errors(found) for found in analysis.findings if found.metric == "errors"]
+    errors = [_errors(found) for found in analysis.findings if found.metric == "errors"]
+    parts += errors[:1]
     breached = [found for found in analysis.findings if found.breached]
     if breached:
         parts.append(analysis.reason)
     elif progress.phase != "bake":
         parts.append("no difference found")
     return f"{phase_title(progress.phase, progress.weight)}: {', '.join(parts)}"
+
+
+def is_release_of(progress: Progress, version: int) -> bool:
+    """Whether it is that version's way to all traffic; its bake time comes after that."""
+    return progress.phase != "bake" and progress.candidate.partition("-")[0] == str(version)
 
 
 def _errors(found: Finding) -> str:

@@ -24,7 +24,7 @@ from orchestration.cli.models import live_version, registered_versions, train_an
 from orchestration.cli.output import console
 from orchestration.cli.platform import job_name, start
 from orchestration.cli.status import addresses, dagster_url, gateway_url
-from orchestration.release_progress import Reporter, sentence
+from orchestration.release_progress import Reporter, is_release_of, sentence
 from serving_config.schema import Model
 
 _TIMEOUT_SECONDS = 300
@@ -125,8 +125,8 @@ def _progress(dagster: DagsterClient, wanted: dict[str, int]) -> Table:
 
 def _releases(platform: LocalPlatform, wanted: dict[str, int]) -> list[Progress]:
     """How far the canaries are."""
-    found = (read_progress(platform.home, "production", name) for name in wanted)
-    return [item for item in found if item is not None and item.phase != "bake"]
+    found = ((read_progress(platform.home, "production", n), v) for n, v in wanted.items())
+    return [item for item, version in found if item and is_release_of(item, version)]
 
 
 def _second_version(platform: LocalPlatform, model: Model) -> None:
@@ -144,7 +144,7 @@ def _second_version(platform: LocalPlatform, model: Model) -> None:
     if shares[-1:] != [100]:
         raise DemoError(f"version {version} has {shares[-1:] or 'no'} % of {model.name}'s traffic")
     _say_who_answered(client, shares, (str(begun), str(version)))
-    console.print(f"  [bold]back to version {begun}:[/] slipway rollback {model.name}")
+    console.print(f"  back to version {begun}: `slipway rollback {model.name}`")
 
 
 def _shares(platform: LocalPlatform, model: str, label: str) -> list[int]:
@@ -160,7 +160,8 @@ def _say_who_answered(client: Client, shares: list[int], labels: tuple[str, ...]
     answered = ", ".join(f"version {label} answered {client.answered[label]}" for label in labels)
     total = client.answered.total() + client.failed
     name = "canary" if len(shares) > 1 else "released"
-    console.print(f"  {name} {steps}, {total} requests: {answered}, {client.failed} failed")
+    line = f"{name} {steps}, {total} requests: {answered}, {client.failed} failed"
+    console.print(f"  [bold]{line}[/]", soft_wrap=True)
 
 
 def _ask(platform: LocalPlatform, model: str, features: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from orchestration.cli.output import console, step
 from orchestration.cli.platform import job_name, require_up
 from orchestration.cli.status import dagster_url, mlflow_url
 from orchestration.cli.traffic import actor
+from orchestration.release_progress import is_release_of
 from serving_config.schema import Model
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def launch(
     run_id = dagster.launch(job_name(model.name, target), str(version), tags, keys)
 
     def look() -> Progress | None:
-        return read_progress(platform.home, target, model.name)
+        found = read_progress(platform.home, target, model.name)
+        return found if found and is_release_of(found, version) else None
 
     follow(dagster, run_id, look)
 

@@ -23,5 +23,7 @@ def follow_release(
             result, event = release_result(events, started)
             if result != "in progress":
                 return result, event
-            reporter.look(serving.progress(environment, model), time.monotonic())
+            progress = serving.progress(environment, model)
+            if progress is not None and progress.generation >= started.generation:
+                reporter.look(progress, time.monotonic())
             time.sleep(_POLL_SECONDS)
