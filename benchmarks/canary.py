@@ -9,16 +9,17 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.model_server.metrics import SECONDS
 from deploy.analysis.counting import added
 from deploy.analysis.verdict import compare, phase_alpha, watch
 from deploy.events import Counters
 from serving_config.release import ReleasePolicy
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 POLICY = ReleasePolicy(policy="canary", bake_seconds=60)
 
@@ -50,7 +51,7 @@ class Version:
             requests=requests,
             errors=failed,
             refusals=refused,
-            durations=_cells((*BUCKETS, "+Inf"), rng.multinomial(good, _lognormal(self.median))),
+            durations=_cells((*SECONDS, "+Inf"), rng.multinomial(good, _lognormal(self.median))),
             predictions=_cells("abcdef", _rows(rng, self.classes, sizes)),
             confidences=_cells(CONFIDENCES, _rows(rng, _powers(self.sure), sizes)),
             rows_squared=sum(rows**2 * number for rows, number in sizes),
@@ -108,13 +109,15 @@ def _rows(
     return sum(rows * rng.multinomial(number, shares) for rows, number in sizes)
 
 
+@cache
 def _lognormal(median: float, sigma: float = 0.5) -> "NDArray[np.float64]":
     """The share of durations in each bucket."""
-    normal = [math.log(bound / median) / sigma / math.sqrt(2) for bound in BUCKETS]
+    normal = [math.log(bound / median) / sigma / math.sqrt(2) for bound in SECONDS]
     below = [0.0, *((1 + math.erf(z)) / 2 for z in normal), 1.0]
     return np.diff(below)
 
 
+@cache
 def _powers(sure: float) -> "NDArray[np.float64]":
     """The share of probabilities in each bucket, as (x - 0.4)^sure is spread."""
     return np.diff([0.0, *(((bound - 0.4) / 0.6) ** sure for bound in CONFIDENCES)])
@@ -124,7 +127,7 @@ GOOD = Version()
 AT_LIMIT = ReleasePolicy.model_validate(
     {"policy": "canary", "bake_seconds": 60, "health": {"max_error_rate": 0.03}}
 )
-SMALL = POLICY.model_copy(update={"steps": (1, 50)})
+SMALL = POLICY.model_copy(update={"steps": (1, 50), "min_requests": 200})
 # What nobody may roll back: name, candidate, stable, policy.
 HARMLESS: tuple[tuple[str, Version, Version, ReleasePolicy], ...] = (
     ("the same version twice", GOOD, GOOD, POLICY),

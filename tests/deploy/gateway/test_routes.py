@@ -269,6 +269,17 @@ def test_a_version_without_traffic_is_in_no_split(weight: int) -> None:
     assert name.startswith(f"iris-{1 if weight else 2}-")
 
 
+def test_the_newest_version_is_first_in_a_split_however_the_ledger_lists_them() -> None:
+    """A session's place in the list is fixed: with another order it would change sides."""
+    lives = (live(2, 70), live(10, 20), live(10, 10, variant="int8"))
+    for listed in (lives, lives[::-1]):
+        routing = Routing(
+            ("staging",), "staging", ("iris",), "iris", (State("staging", "iris", 1, listed),)
+        )
+        names = [cluster_name("staging", "iris", item) for item in lives[::-1]]
+        assert list(ask(route_table(routing), "/predict").weights) == names
+
+
 def test_an_answer_of_the_gateway_itself_names_the_environment() -> None:
     routing = Routing(("production", "staging"), "staging", ("iris",), None, ())
     (nothing_live,) = [
