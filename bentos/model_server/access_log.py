@@ -13,18 +13,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import msgspec
+
+from bentos.model_server.session import Scored
 
 GROUP = 256
 FLUSH_SECONDS = 0.25
 # Groups that wait for the thread: about 32,000 lines, 10 MB.
 MAX_GROUPS = 128
+# A line stays some kilobytes, whatever the request.
+MAX_COMPARED_ROWS = 16
+MAX_COMPARED_CLASSES = 20
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
     """One answer. time: RFC 3339, UTC; duration_ms: from the headers to the answer; rows: of an
-    inference; caller: the key's name; trace_id: of the request's `traceparent`."""
+    inference; caller: the key's name; trace_id: of the request's `traceparent`; predictions,
+    probabilities: see `compare`."""
 
     time: str
     request_id: str
@@ -39,6 +46,15 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     trace_id: str = ""
     client: str = ""
     logger: str = msgspec.field(default_factory=lambda: "slipway.access")
+    predictions: list[Any] | None = None
+    probabilities: list[list[float]] | None = None
+
+    def compare(self, scored: Scored) -> None:
+        """Say what was answered to the first rows, in full for up to 20 classes."""
+        rows = scored.probabilities
+        self.predictions = scored.labels[:MAX_COMPARED_ROWS]
+        if rows is not None and len(rows[0]) <= MAX_COMPARED_CLASSES:
+            self.probabilities = rows[:MAX_COMPARED_ROWS]
 
 
 class Clock:

@@ -178,6 +178,8 @@ class ModelServer:
                 request.trace_id,
                 request.client or "",
             )
+            if request.scored is not None:
+                line.compare(request.scored)
             self._log.add(line)
 
     def _headers(self, request: Request) -> tuple[Header, ...]:

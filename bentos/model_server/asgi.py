@@ -13,9 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from bentos.model_server import problems, uvicorn_request
 from bentos.model_server.problems import Problem, body_too_large, unsupported_media_type
+from bentos.model_server.session import Scored
 
 # Visible ASCII: a request id is written into logs and headers as it came.
 SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+# The gateway asks for it on requests that it sends to two versions, to compare their answers.
+COMPARE = b"x-slipway-compare"
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 BODY_TIMEOUT_SECONDS = 30.0
 # Of all bodies that are still arriving at one worker: a thousand slow clients must not fill it.
@@ -76,13 +79,14 @@ class Request:
 
     started: `time.monotonic()` when it came in; client: its IP address, as a proxy on this machine
     may state it; peer: the IP address of the socket's other end; caller: the name of its
-    API key, once that is known; rows: of its inference; cache: what the response cache had for
-    it, where there is one; uvicorn: see uvicorn_request.
+    API key, once that is known; rows: of its inference; scored: its answer, where the access log
+    is to tell it; cache: what the response cache had for it, where there is one; uvicorn: see
+    uvicorn_request.
     """
 
     __slots__ = (
         "_bodies", "_receive", "cache", "caller", "client", "headers", "id", "method", "path",
-        "peer", "rows", "started", "uvicorn",
+        "peer", "rows", "scored", "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: ArrivingBodies) -> None:
@@ -97,6 +101,7 @@ class Request:
         self.client: str | None = client[0] if client else None
         self.peer = self.client if self.uvicorn is None else uvicorn_request.peer(self.uvicorn)
         self.rows = 0
+        self.scored: Scored | None = None
         self.caller = ""
         self.cache: str | None = None
         self._receive = receive

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bentos.model_server import process
 from bentos.model_server.answers import Answers, version_header
-from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, Header, Request
+from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, COMPARE, Header, Request
 from bentos.model_server.batcher import Batcher
 from bentos.model_server.bundle import BundleError, Limits, ModelFolder, read_model_folder
 from bentos.model_server.cache import CachedInference, CacheError, cached_inference
@@ -88,6 +88,8 @@ class LoadedModel:
             scored = await self.cache.infer(rows, request, self._batcher.infer)
             self._metrics.cached(self.cache.counters)
         request.rows = len(rows)
+        if request.headers.get(COMPARE) == b"1":
+            request.scored = scored
         self._metrics.predicted(scored)
         return scored
 

@@ -1,5 +1,6 @@
 """What two versions answered to the same requests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,9 +27,26 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     candidate_ms: float = 0.0
     stable_ms: float = 0.0
 
+    def __add__(self, other: "Agreement") -> "Agreement":
+        both = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Agreement(**dict(zip(self.__struct_fields__, (a + b for a, b in both), strict=True)))
+
 
 def disagree(candidate: Any, stable: Any, *, classes: bool) -> bool:
     """Whether two predictions are another class, or values off by more than a tenth."""
     if classes or not (isinstance(candidate, float) and isinstance(stable, float)):
         return bool(candidate != stable)
     return abs(candidate - stable) > _A_TENTH * max(abs(candidate), abs(stable))
+
+
+def apart(candidate: Sequence[float], stable: Sequence[float], *, same_class: bool) -> float:
+    """How far the probabilities of the class that the stable version predicts are apart.
+
+    By row, in the order of each version's own classes. Two versions that predict the same class
+    need no common order; where they do not and one has other classes, nothing tells which of its
+    numbers is the class's, and it counts as 0.
+    """
+    most = max(stable)
+    if same_class:
+        return abs(max(candidate) - most)
+    return abs(candidate[stable.index(most)] - most) if len(candidate) == len(stable) else most

@@ -65,7 +65,7 @@ class Controller:
 
     def close(self) -> None:
         """Begin nothing more, and wait for what has begun."""
-        self._probes.follow({})
+        self._probes.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> None:

@@ -23,7 +23,7 @@ logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
 # In flight at once for one canary: a server that hangs gets no more than these.
 _CONCURRENCY = 16
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 5.0
 
 
 class Probes:
@@ -32,6 +32,7 @@ class Probes:
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
         self._running: dict[Key, tuple[str, threading.Event]] = {}
+        self._threads: list[threading.Thread] = []
 
     def follow(self, wanted: Mapping[Key, Event]) -> None:
         """Exactly these canaries get golden requests from now on, by their last event."""
@@ -44,7 +45,15 @@ class Probes:
             if key not in self._running:
                 stop = threading.Event()
                 self._running[key] = candidate, stop
-                threading.Thread(target=self._probe, args=(wanted[key], stop), daemon=True).start()
+                thread = threading.Thread(target=self._probe, args=(wanted[key], stop), daemon=True)
+                thread.start()
+                self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+
+    def close(self) -> None:
+        """Stop all, and wait a moment for what is in flight."""
+        self.follow({})
+        for thread in self._threads:
+            thread.join(_TIMEOUT_SECONDS)
 
     def _probe(self, event: Event, stop: threading.Event) -> None:
         try:

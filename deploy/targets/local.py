@@ -28,6 +28,7 @@ from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
+from deploy.targets.compare_logs import compared_logs
 from deploy.targets.holds import alone, holding
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
@@ -199,8 +200,25 @@ class LocalTarget:
         )
 
     def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
-        """See `Target.agreement`."""
-        raise NotImplementedError
+        """By the servers' access logs."""
+        environment = self._environment_of(candidate)
+        if not self.configuration.environments[environment].access_log:
+            raise TargetError(
+                f"environment {environment} has access_log: false: what a shadow answers is "
+                "compared by the access logs; set it to true, or leave shadow out of the policy"
+            )
+        logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
+        try:
+            return compared_logs(*logs, since).look()
+        except OSError as error:
+            raise TargetError(f"{error.filename}: {error.strerror}") from error
+
+    def _environment_of(self, name: str) -> str:
+        for state in self.ledger.states().values():
+            live = (cluster_name(state.environment, state.model, item) for item in state.live)
+            if name in live and state.environment in self.configuration.environments:
+                return state.environment
+        raise TargetError(f"{name} is not live")
 
     def stop(self, name: str) -> None:
         """See `Target.stop`; it may take its grace, the longest drain time-out."""

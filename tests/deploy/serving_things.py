@@ -15,6 +15,7 @@ from serving_config.release import ReleasePolicy
 from tests.deploy.releases import release
 from tests.deploy.targets.memory import MemoryTarget
 
+PLACE = ("staging", "iris")
 ANN = Actor("ann", "run-2")
 PASSED = Analysis(decision="promote", reason="all golden rows came back", requests=3, seconds=1)
 FAILED = Analysis(decision="rollback", reason="2 of 3 golden rows differ", requests=3, seconds=1)

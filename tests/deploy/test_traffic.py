@@ -13,6 +13,7 @@ from deploy.traffic import NothingToRollBackToError, NotLiveError, Traffic, Traf
 from tests.deploy.releases import certificate, contract, release
 from tests.deploy.serving_things import (
     ANN,
+    PLACE,
     is_settled,
     name_of,
     policy,
@@ -23,7 +24,6 @@ from tests.deploy.serving_things import (
 )
 from tests.deploy.targets.memory import MemoryTarget
 
-PLACE = ("staging", "iris")
 CANARY = policy("canary", steps=[10, 50], bake_seconds=60)
 
 

@@ -80,9 +80,17 @@ def serving(
     limits: Limits | None = None,
     keys: Path | None = None,
     cache_url: str | None = None,
+    *,
+    access_log: bool = False,
 ) -> Iterator[App]:
     """The application in this process, ready."""
-    settings = Settings(parts.write(folder, limits), "test:1", keys=keys, cache_url=cache_url)
+    settings = Settings(
+        parts.write(folder, limits),
+        "test:1",
+        access_log=access_log,
+        keys=keys,
+        cache_url=cache_url,
+    )
     lifecycle = Lifecycle(settings, Metrics(None))
     with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)

@@ -3,12 +3,23 @@ import json
 import os
 import re
 import threading
+from pathlib import Path
+from typing import Any
 
+import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.model_server import access_log
 from bentos.model_server.access_log import AccessLog, Line
+from bentos.model_server.bundle import CacheLimits, Limits
+from bentos.model_server.session import Scored
+from tests.bentos.model_server import models
+from tests.bentos.model_server.clients import GOOD, serving
+from tests.bentos.model_server.v2_requests import tensor, written
+
+COMPARE = {"x-slipway-compare": "1", "content-type": "application/json"}
 
 
 def line(number: int, **more: str) -> Line:
@@ -104,3 +115,96 @@ def test_what_cannot_be_written_is_counted() -> None:
     asyncio.run(run())
     os.close(writer)
     assert lost == [1]
+
+
+def logged(
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    parts: models.Parts,
+    *requests: tuple[str, Any, dict[str, str]],
+    limits: Limits | None = None,
+) -> list[tuple[httpx.Response, dict[str, Any]]]:
+    """Each request's answer, and its line of the access log."""
+    capfd.readouterr()
+    with serving(parts, folder, limits, access_log=True) as app:
+        answers = [
+            app.client.post(
+                path,
+                content=body if isinstance(body, bytes) else json.dumps(body),
+                headers={"content-type": "application/json"} | headers,
+            )
+            for path, body, headers in requests
+        ]
+    lines = [json.loads(text) for text in capfd.readouterr().out.splitlines()]
+    return list(zip(answers, [item for item in lines if "request_id" in item], strict=True))
+
+
+def test_a_request_that_is_to_be_compared_leaves_what_was_answered_and_never_what_was_asked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = ("/predict", {"features": GOOD | {"petal_width": 0.123456}}, COMPARE)
+    many = ("/predict/batch", {"instances": [GOOD] * 3}, COMPARE)
+    (first, line), (second, batch) = logged(tmp_path, capfd, models.iris(), one, many)
+    assert line["predictions"] == [first.json()["prediction"]]
+    assert line["probabilities"] == [list(first.json()["probabilities"].values())]
+    assert batch["predictions"] == second.json()["predictions"]
+    assert batch["probabilities"] == [list(row.values()) for row in second.json()["probabilities"]]
+    assert "0.123456" not in json.dumps(line)
+
+
+def test_tensors_are_compared_as_well(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    inputs = [tensor(name, [[value]], "FP64", binary=False) for name, value in GOOD.items()]
+    body, _ = written(inputs)
+    request = ("/v2/models/iris/infer", body, COMPARE)
+    ((_, line),) = logged(tmp_path, capfd, models.iris(), request)
+    assert line["predictions"] == ["setosa"]
+    assert len(line["probabilities"][0]) == 3
+
+
+def test_an_answer_from_the_cache_is_compared_as_well(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = ("/predict", {"features": GOOD}, COMPARE)
+    limits = Limits(cache=CacheLimits())
+    found = logged(tmp_path, capfd, models.iris(), request, request, limits=limits)
+    assert found[0][1]["probabilities"] == found[1][1]["probabilities"]
+
+
+def test_a_value_is_compared_without_probabilities(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    features = {name: GOOD[name] for name in models.IRIS[:3]}
+    request = ("/predict", {"features": features}, COMPARE)
+    ((answer, line),) = logged(tmp_path, capfd, models.petal_width(), request)
+    assert line["predictions"] == [answer.json()["prediction"]]
+    assert "probabilities" not in line
+
+
+@pytest.mark.parametrize("header", [{}, {"x-slipway-compare": "0"}])
+def test_nobody_else_s_answers_are_in_the_log(
+    header: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    requests = (
+        ("/predict", {"features": GOOD}, header),
+        ("/predict", {"features": {}}, COMPARE),  # refused: there is nothing to compare
+    )
+    for _, line in logged(tmp_path, capfd, models.iris(), *requests):
+        assert "predictions" not in line
+        assert "probabilities" not in line
+
+
+def test_of_a_large_batch_the_first_rows_are_compared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = ("/predict/batch", {"instances": [GOOD] * 40}, COMPARE)
+    ((_, line),) = logged(tmp_path, capfd, models.iris(), request)
+    assert line["rows"] == 40
+    assert len(line["predictions"]) == len(line["probabilities"]) == 16
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(20, True), (21, False)])
+def test_of_many_classes_only_the_predicted_one_is_compared(classes: int, *, kept: bool) -> None:
+    item = line(1)
+    item.compare(Scored(["a"], [[1 / classes] * classes]))
+    assert item.predictions == ["a"]
+    assert (item.probabilities is not None) is kept

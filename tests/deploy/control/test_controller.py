@@ -1,0 +1,460 @@
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.analysis.agreement import Agreement
+from deploy.control.controller import Controller
+from deploy.control.progress import read_progress
+from deploy.events import Counters
+from deploy.gateway.envoy import GatewayError
+from deploy.home import Home
+from deploy.ledger import Ledger
+from deploy.traffic import Traffic
+from serving_config.release import ReleasePolicy
+from tests.deploy.releases import release
+from tests.deploy.serving_things import (
+    ANN,
+    PLACE,
+    is_settled,
+    name_of,
+    policy,
+    promote,
+    traffic_of,
+    weights,
+)
+from tests.deploy.targets.memory import MemoryTarget
+
+FAST = {"min_requests": 100, "min_seconds": 10, "max_seconds": 100}
+OLD, NEW = release(1), release(2)
+
+
+class AtOnce(Executor):
+    """Every job is done before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@dataclass
+class Scene:
+    """A controller with a clock that is put forward by hand. The ledger's is the real one: after
+    each event it is that again."""
+
+    target: MemoryTarget
+    home: Home
+    ahead: float = 0.0
+    written: int = 0
+    controller: Controller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Another controller process, which knows nothing."""
+        self.controller = Controller(
+            traffic_of(self.target), self.home, clock=self.now, executor=AtOnce()
+        )
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def tick(self, seconds: float = 1.0, times: int = 1) -> None:
+        for _ in range(times):
+            written = len(self.target.ledger.events())
+            self.ahead = seconds + (self.ahead if written == self.written else 0)
+            self.written = written
+            self.controller.tick()
+
+    def serve(self, which: Any, requests: int = 200, errors: int = 0) -> None:
+        """So many requests come, each answered within 10 ms."""
+        name = name_of(which)
+        before = self.target.counted.get(name, Counters())
+        total = before.requests + requests
+        self.target.counted[name] = Counters(
+            requests=total, errors=before.errors + errors, durations={"0.01": total}
+        )
+
+    def actions(self) -> list[str]:
+        return [event.action for event in self.target.ledger.events()]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    ledger = Ledger("sqlite://")
+    made = Scene(MemoryTarget(ledger), Home(tmp_path).create())
+    promote(made.target, OLD)
+    yield made
+    made.controller.close()
+    ledger.close()
+
+
+def canary(**settings: Any) -> ReleasePolicy:
+    return policy("canary", **{"steps": [10, 50], "bake_seconds": 60} | FAST | settings)
+
+
+def test_a_good_version_goes_from_shadow_by_steps_to_everything_and_the_old_one_leaves(
+    scene: Scene,
+) -> None:
+    target = scene.target
+    shadow = {"share": 30, "min_requests": 50, "min_seconds": 5}
+    promote(target, NEW, canary(shadow=shadow))
+    seen = [weights(target)]
+    target.agreed = Agreement(pairs=2000, rows=2000)
+    for _ in range(4):
+        scene.serve(OLD, 5000)
+        scene.serve(NEW, 5000)
+        scene.tick(11)
+        seen.append(weights(target))
+        scene.restart()
+    assert seen == [
+        {"2": "~30", "1": 100},
+        {"2": 10, "1": 90},
+        {"2": 50, "1": 50},
+        {"2": 100, "1": 0},
+        {"2": 100, "1": 0},
+    ]
+    scene.tick(61)
+    scene.tick()
+    assert weights(target) == {"2": 100}
+    assert scene.actions() == [
+        *("promote", "load", "shadow", "canary", "canary", "promote", "healthy")
+    ]
+    is_settled(target)
+
+
+def test_each_transition_is_on_the_ledger_with_the_numbers_that_decided_it(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000)
+    scene.tick(11)
+    event = scene.target.ledger.events()[-1]
+    assert (event.action, event.actor, event.dagster_run) == ("canary", "controller", "run-1")
+    assert event.evidence["analysis"]["requests"] == 5000
+    assert event.evidence["reason"] == event.evidence["analysis"]["reason"]
+
+
+def test_a_step_goes_on_no_earlier_than_it_has_seen_enough(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(OLD, 5000)
+    scene.tick(50)
+    scene.serve(NEW, 99)
+    scene.tick()
+    assert weights(scene.target) == {"2": 10, "1": 90}
+    scene.serve(NEW, 1)
+    scene.tick()
+    assert weights(scene.target) == {"2": 50, "1": 50}
+
+
+def test_what_was_counted_before_a_step_is_not_held_against_a_version(scene: Scene) -> None:
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000, errors=5000)
+    promote(scene.target, NEW, canary())
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000)
+    scene.tick(11)
+    assert weights(scene.target) == {"2": 50, "1": 50}
+
+
+def test_a_version_that_fails_is_rolled_back_with_its_numbers_and_leaves(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(OLD, 1000)
+    scene.serve(NEW, 100, errors=50)
+    scene.tick()
+    assert weights(scene.target) == {"1": 100}
+    event = scene.target.ledger.events()[-1]
+    assert (event.action, event.evidence["from"]) == ("rollback", ["2"])
+    assert "50 % of 100 requests failed" in event.evidence["reason"]
+    assert event.evidence["analysis"]["decision"] == "rollback"
+    scene.tick()
+    is_settled(scene.target)
+
+
+def test_a_shadow_that_answers_otherwise_is_rolled_back_without_a_client_seeing_it(
+    scene: Scene,
+) -> None:
+    promote(scene.target, NEW, canary(shadow={"min_requests": 50, "min_seconds": 5}))
+    scene.target.agreed = Agreement(pairs=400, rows=400, disagreements=200)
+    scene.tick()
+    assert weights(scene.target) == {"1": 100}
+
+
+def test_a_step_without_enough_requests_is_given_up_after_its_longest_time(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.tick(99)
+    assert weights(scene.target) == {"2": 10, "1": 90}
+    scene.tick(2)
+    assert weights(scene.target) == {"1": 100}
+
+
+@pytest.mark.parametrize("name", ["blue_green", "direct"])
+def test_a_fresh_version_that_fails_in_its_bake_time_is_rolled_back(
+    name: str, scene: Scene
+) -> None:
+    promote(scene.target, NEW, policy(name, bake_seconds=60))
+    scene.tick()
+    assert weights(scene.target)["2"] == 100
+    scene.serve(NEW, 1000, errors=200)
+    scene.tick()
+    scene.tick()
+    assert weights(scene.target) == {"1": 100}
+    is_settled(scene.target)
+
+
+def test_a_direct_release_is_healthy_after_its_bake_time(scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.serve(NEW, 1000)
+    scene.tick(59)
+    assert scene.actions()[-1] == "promote"
+    scene.tick(2)
+    assert scene.actions()[-1] == "healthy"
+    assert weights(scene.target) == {"2": 100}
+
+
+def test_without_a_bake_time_a_canary_ends_with_its_last_step(scene: Scene) -> None:
+    promote(scene.target, NEW, canary(steps=[50], bake_seconds=0))
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000)
+    scene.tick(11)
+    scene.tick()
+    assert weights(scene.target) == {"2": 100}
+    assert scene.target.ledger.events()[-1].phase is None
+    is_settled(scene.target)
+
+
+def test_a_failing_first_version_stays_for_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    ledger = Ledger("sqlite://")
+    scene = Scene(MemoryTarget(ledger), Home(tmp_path).create())
+    promote(scene.target, OLD, canary())
+    scene.serve(OLD, 1000, errors=900)
+    scene.tick(61, times=3)
+    assert weights(scene.target) == {"1": 100}
+    assert scene.actions() == ["promote"]
+    scene.controller.close()
+    ledger.close()
+
+
+def fails(*names: str) -> Callable[[str], None]:
+    def fail(call: str) -> None:
+        if call.startswith("observe") and call.removeprefix("observe ") in names:
+            raise GatewayError("does not answer")
+
+    return fail
+
+
+def test_a_candidate_that_is_gone_for_some_looks_in_a_row_is_rolled_back(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    gone = name_of(NEW)
+    port = scene.target.up.pop(gone)
+    scene.tick(times=4)
+    scene.target.up[gone] = port
+    scene.tick()
+    del scene.target.up[gone]
+    scene.tick(times=4)
+    assert weights(scene.target) == {"2": 10, "1": 90}
+    scene.tick()
+    assert weights(scene.target) == {"1": 100}
+    assert "version 2 does not answer" in scene.target.ledger.events()[-1].evidence["reason"]
+
+
+def test_a_version_with_all_traffic_that_is_gone_is_rolled_back_too(scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    del scene.target.up[name_of(NEW)]
+    scene.tick(times=5)
+    scene.tick()
+    assert weights(scene.target) == {"1": 100}
+    is_settled(scene.target)
+
+
+@pytest.mark.parametrize("silent", [(OLD,), (OLD, NEW)])
+def test_where_the_stable_version_cannot_be_observed_nothing_is_decided(
+    silent: tuple[Any, ...], scene: Scene
+) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(NEW, 5000, errors=4000)
+    scene.target.before = fails(*(name_of(which) for which in silent))
+    scene.tick(times=20)
+    assert weights(scene.target) == {"2": 10, "1": 90}
+
+
+def test_a_bake_that_nobody_could_watch_does_not_end_healthy(scene: Scene) -> None:
+    promote(scene.target, NEW, policy("blue_green", bake_seconds=60))
+    scene.target.before = fails(name_of(OLD), name_of(NEW))
+    scene.tick(100, times=3)
+    assert weights(scene.target) == {"2": 100, "1": 0}
+    scene.target.before = lambda call: None
+    scene.tick()
+    assert weights(scene.target) == {"2": 100}
+
+
+def test_each_look_is_there_to_be_read_until_the_release_is_over(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(NEW, 60)
+    scene.tick()
+    progress = read_progress(scene.home, *PLACE)
+    assert progress is not None
+    assert (progress.phase, progress.step, progress.weight) == ("canary", 0, 10)
+    assert (progress.candidate, progress.stable, progress.generation) == ("2", "1", 3)
+    assert (progress.analysis.requests, progress.wanted_requests) == (60, 100)
+    assert (scene.home.run / "releases").stat().st_mode & 0o777 == 0o700
+    traffic_of(scene.target).rollback(*PLACE, ANN, "enough")
+    scene.tick()
+    assert read_progress(scene.home, *PLACE) is None
+
+
+def test_a_split_by_hand_ends_the_release_for_the_controller_too(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    traffic_of(scene.target).split(*PLACE, {"1": 70, "2": 30}, ANN)
+    scene.serve(NEW, 5000, errors=4000)
+    scene.tick(times=20)
+    assert weights(scene.target) == {"2": 30, "1": 70}
+
+
+def test_one_models_error_stops_no_other_and_is_told_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = release(2, model="spam")
+    target = scene.target
+    promote(target, release(1, model="spam"))
+    promote(target, other, canary())
+    promote(target, NEW, canary())
+
+    def fail(call: str) -> None:
+        if call == f"observe {name_of(NEW)}":
+            raise RuntimeError("something that nobody thought of")
+
+    target.before = fail
+    scene.serve(release(1, model="spam"), 5000)
+    scene.serve(other, 5000)
+    scene.tick(11, times=3)
+    assert weights(target, model="spam")["2"] == 50
+    assert weights(target) == {"2": 10, "1": 90}
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["iris staging: something that nobody thought of"]
+
+
+def test_twenty_canaries_at_once_go_on_together(scene: Scene) -> None:
+    names = [f"model-{number}" for number in range(20)]
+    for model in names:
+        promote(scene.target, release(1, model=model))
+        promote(scene.target, release(2, model=model), canary())
+        scene.serve(release(1, model=model), 5000)
+        scene.serve(release(2, model=model), 5000)
+    scene.tick(11)
+    assert all(weights(scene.target, model=model)["2"] == 50 for model in names)
+
+
+def test_a_gateway_that_fell_behind_is_brought_after_the_ledger(scene: Scene) -> None:
+    scene.target.routed, scene.target.states = set(), {}
+    scene.tick()
+    is_settled(scene.target)
+
+
+def test_a_gateway_that_takes_no_route_does_not_fill_the_ledger(scene: Scene) -> None:
+    promote(scene.target, NEW, canary())
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000)
+
+    def fail(call: str) -> None:
+        if call == "route":
+            raise GatewayError("the gateway did not take rds")
+
+    scene.target.before = fail
+    scene.tick(11)
+    scene.tick(0.5, times=10)
+    assert scene.actions() == ["promote", "load", "canary", "canary", "revert"]
+    scene.target.before = lambda call: None
+    while weights(scene.target) != {"2": 100, "1": 0}:
+        scene.serve(OLD, 5000)
+        scene.serve(NEW, 5000)
+        scene.tick(11)
+
+
+def test_a_leftover_is_stopped_but_no_server_that_somebody_is_starting(scene: Scene) -> None:
+    target, coming = scene.target, release(3)
+    target.up[name_of(release(5))] = 1
+    ticked = []
+
+    def tick_once(call: str) -> None:
+        if call == f"wait_ready {name_of(coming)}":
+            scene.tick()
+            ticked.append(set(target.up))
+
+    target.before = tick_once
+    promote(target, coming)
+    assert ticked == [{name_of(OLD), name_of(coming)}]
+    is_settled(target)
+
+
+def test_of_a_rollback_and_the_controllers_promotion_at_the_same_moment_one_wins(
+    scene: Scene,
+) -> None:
+    promote(scene.target, NEW, canary(steps=[50]))
+    scene.serve(OLD, 5000)
+    scene.serve(NEW, 5000)
+
+    def roll_back(call: str) -> None:
+        if call.startswith("observe"):
+            scene.target.before = lambda call: None
+            traffic_of(scene.target).rollback(*PLACE, ANN, "I do not like it")
+
+    scene.target.before = roll_back
+    scene.tick(11)
+    assert weights(scene.target) == {"1": 100}
+    assert scene.actions()[-1] == "rollback"
+    scene.tick()
+    is_settled(scene.target)
+
+
+def test_a_canary_with_little_traffic_gets_golden_requests_on_both_sides(scene: Scene) -> None:
+    asked: dict[str, list[str]] = {"1": [], "2": []}
+    enough = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"])).decode()
+            asked[self.headers["X-Model-Version"]].append(body)
+            self.send_response(500)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            if min(map(len, asked.values())) > 8:
+                enough.set()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        scene.target.urls = {name_of(which): url for which in (OLD, NEW)}
+        promote(scene.target, NEW, canary(probe_requests_per_second=200))
+        scene.tick()
+        assert enough.wait(10)
+        traffic_of(scene.target).rollback(*PLACE, ANN, "enough")
+        scene.tick()
+        scene.controller.close()
+        server.shutdown()
+    golden = ['{"features": {"width": 1.0}}', '{"features": {"width": 2.0}}']
+    assert set(asked["1"]) == set(asked["2"]) == set(golden)
+
+
+def test_golden_requests_that_cannot_be_made_do_not_stop_the_controller(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_: Any) -> Any:
+        raise FileNotFoundError("no Bento")
+
+    traffic = Traffic(scene.target.ledger, scene.target, gone)
+    controller = Controller(traffic, scene.home, clock=scene.now, executor=AtOnce())
+    promote(scene.target, NEW, canary(probe_requests_per_second=10))
+    controller.tick()
+    controller.close()
+    assert "no golden requests for iris: no Bento" in caplog.text
