@@ -28,14 +28,12 @@ from deploy.control.observer import Observer
 from deploy.control.usage import usage
 from deploy.control.webhooks import Webhooks
 from deploy.dagster_client import DagsterClient
-from deploy.events import LedgerError, Live
+from deploy.events import LedgerError
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.local import local_traffic
 from deploy.platform import LocalPlatform
-from deploy.release import Release
 from deploy.supervision import Supervisor
-from deploy.targets.local import LocalTarget
-from deploy.traffic import Traffic
 from serving_config.load import ConfigurationError, load
 
 _GRACE_SECONDS = 1
@@ -68,8 +66,8 @@ class Parts:
 
     def __init__(self, platform: LocalPlatform, ledger: Ledger) -> None:
         home, configuration = platform.home, platform.configuration
-        target = LocalTarget(home, configuration, ledger, platform.working_directory)
-        traffic = Traffic(ledger, target, partial(_release, home))
+        traffic = local_traffic(home, configuration, ledger, platform.working_directory)
+        target = traffic.target
         self.controller = Controller(traffic, home)
         window = configuration.platform.alerts.window_seconds
         self.observer = Observer(ledger, target, window)
@@ -97,10 +95,6 @@ class Parts:
         """Let go on what has begun, as long as the process is there."""
         self.webhooks.close()
         self.controller.close()
-
-
-def _release(home: Home, live: Live) -> Release:
-    return Release.load(live.bento, home.bentoml)
 
 
 def serve(parts: Parts, listener: socket.socket) -> bool:

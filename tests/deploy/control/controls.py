@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from deploy.keys import KeyStore
 from deploy.ledger import Ledger
 from deploy.release import Release
 from deploy.traffic import Traffic
-from deploy.versions import BuiltRelease, VersionFolder, built_release
+from deploy.versions import BuiltRelease, VersionFolder, built_release, live_release
 from serving_config.schema import Configuration
 from tests.deploy.releases import certificate, contract, http, sha256
 from tests.deploy.targets.memory import MemoryTarget
@@ -148,10 +149,6 @@ def running(folder: Path) -> Iterator[Running]:
     home = Home(folder).create()
     ledger = Ledger(home.ledger_url)
     target, dagster = MemoryTarget(ledger), Dagster()
-
-    def read(live: Live) -> Release:
-        return Release.load(live.bento, home.bentoml)
-
     key = KeyStore(home).add("ann", ["admin"])
     observer = Observer(ledger, target, window_seconds=60)
     alert = Alert(
@@ -162,7 +159,7 @@ def running(folder: Path) -> Iterator[Running]:
         configuration=Configuration.model_validate(SETTINGS),
         ledger=ledger,
         target=target,
-        traffic=Traffic(ledger, target, read),
+        traffic=Traffic(ledger, target, partial(live_release, home)),
         observer=observer,
         keys=Keys(home.keys),
         dagster=dagster,
