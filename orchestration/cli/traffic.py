@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import click
-from deploy.local import local_traffic
 from rich.table import Table
 
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
+from deploy.local import local_traffic
 from deploy.platform import LocalPlatform
 from deploy.traffic import Actor, Traffic
 from deploy.versions import built_release
@@ -147,6 +147,7 @@ def _show(platform: LocalPlatform, environment: str, model: str, as_json: bool) 
         console.print(f"{environment} serves no version of {model}")
     else:
         console.print(_table(live, event))
+        console.print(f"[dim]{_last_change(event)}[/]", soft_wrap=True)
 
 
 def _described(
@@ -179,19 +180,14 @@ def _described(
     }
 
 
-def _table(live: tuple[Live, ...], event: Event) -> Table:
+def _last_change(event: Event) -> str:
     reason = event.evidence.get("reason")
-    table = Table(
-        "version",
-        "weight",
-        "",
-        box=None,
-        header_style="dim",
-        caption_style="dim",
-        caption_justify="left",
-        caption=f"{event.action} by {event.actor}, generation {event.generation}"
-        + (f": {reason}" if reason else ""),
-    )
+    said = f"{event.action} by {event.actor}, generation {event.generation}"
+    return f"{said}: {reason}" if reason else said
+
+
+def _table(live: tuple[Live, ...], event: Event) -> Table:
+    table = Table("version", "weight", "", box=None, header_style="dim")
     for item in live:
         table.add_row(item.label, f"{item.weight} %", role(item, event))
     return table

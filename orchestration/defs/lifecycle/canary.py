@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 import msgspec
-from deploy.analysis.plot import analysis_svg
 
+from deploy.analysis.plot import analysis_svg
 from deploy.analysis.verdict import Analysis, Interval
 from deploy.events import Event, LedgerError
 from deploy.history import Result
@@ -99,9 +99,7 @@ def canary_metadata(events: Sequence[Event]) -> dict[str, Any]:
     findings = [row for phase in phases for row in _findings(phase)]
     if findings:
         found["findings"] = table(findings)
-    if (plot := _plot(events[0], phases)) is not None:
-        found["plot"] = plot
-    return found
+    return found | _plot(events[0], phases)
 
 
 def _step(phase: Judged) -> dict[str, Any]:
@@ -132,14 +130,16 @@ def _findings(phase: Judged) -> list[dict[str, Any]]:
 
 def _share(interval: Interval) -> str:
     """`1.2% [0.8%, 1.9%]`"""
-    share = f"{interval.count / interval.total:.2%}" if interval.total else "-"
-    return f"{share} [{interval.low:.2%}, {interval.high:.2%}]"
+    if interval.low == interval.high:  # counted in full, not estimated
+        return f"{interval.share:.2%}"
+    return f"{interval.share:.2%} [{interval.low:.2%}, {interval.high:.2%}]"
 
 
-def _plot(begun: Event, phases: Sequence[Judged]) -> dg.MarkdownMetadataValue | None:
-    analyses = [item.analysis for item in phases if item.analysis and item.title != "replay"]
+def _plot(begun: Event, phases: Sequence[Judged]) -> dict[str, Any]:
+    judged_by = [item.analysis for item in phases if item.analysis and item.title != "replay"]
+    analyses = [item for item in judged_by if item.findings]
     phase = begun.phase
     if not analyses or phase is None or phase.stable is None:
-        return None
+        return {}
     svg = analysis_svg(phase.candidate, phase.stable.label, analyses)
-    return dg.MetadataValue.md(markdown_image("canary analysis", svg))
+    return {"plot": dg.MetadataValue.md(markdown_image("canary analysis", svg))}

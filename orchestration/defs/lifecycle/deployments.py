@@ -1,13 +1,13 @@
 """The deployments of one model: what staging and production serve, released by policy."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from deploy.events import Event
-from deploy.history import release_result
+from deploy.history import Result, release_result
 from deploy.rollout import Request
 from orchestration.defs.lifecycle.canary import (
     canary_events,
@@ -98,7 +98,7 @@ def _request(
             environment=environment,
             action="deploy" if environment == "staging" else "promote",
             actor=tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster",
-            dagster_run=context.run_id,
+            dagster_run=context.run.run_id,
             older_allowed=_asked_for(tags),
             policy=chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None),
         )
@@ -121,19 +121,24 @@ def _deployed(context: dg.AssetExecutionContext, serving: Serving, request: Requ
             f"is live in {request.environment}; nothing was changed"
         )
         return
+    check = None
     if outcome.status == "started" and outcome.event is not None:
-        yield from _followed(context, serving, request, outcome.event)
+        result, last, check = _followed(context, serving, request, outcome.event)
+        if result != "released":
+            yield check
+            raise dg.Failure(ended(result, last), allow_retries=False)
     with one_sentence():
         events = serving.events(release.model, request.environment)
     yield dg.MaterializeResult(
-        metadata=deployment_metadata(serving, request, outcome.status, events)
+        metadata=deployment_metadata(serving, request, outcome.status, events),
+        check_results=[check] if check else [],
     )
 
 
 def _followed(
     context: dg.AssetExecutionContext, serving: Serving, request: Request, started: Event
-) -> Results:
-    """Until the canary is over, with its check; Failure unless it was released.
+) -> tuple[Result, Event, dg.AssetCheckResult]:
+    """Until the canary is over: how it ended, by which event, and its check.
 
     The controller takes the release further whatever happens to this run: one that is tried
     again finds it in progress.
@@ -150,14 +155,16 @@ def _followed(
         )
         raise
     label = request.release.live().label
-    yield dg.AssetCheckResult(
+    return result, last, _canary_check(model, result, canary_events(events, label, last))
+
+
+def _canary_check(model: str, result: Result, events: Sequence[Event]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
         check_name=CANARY_CHECK,
         asset_key=Names(model).asset("production_deployment"),
         passed=result == "released",
-        metadata=canary_metadata(canary_events(events, label, last)),
+        metadata=canary_metadata(events),
     )
-    if result != "released":
-        raise dg.Failure(ended(result, last), allow_retries=False)
 
 
 def _last_canary(serving: Serving, model: Model, version: str) -> dg.AssetCheckResult:
@@ -176,9 +183,4 @@ def _last_canary(serving: Serving, model: Model, version: str) -> dg.AssetCheckR
         raise dg.Failure(
             f"the canary of {model.name} version {version} is not over", allow_retries=False
         )
-    return dg.AssetCheckResult(
-        check_name=CANARY_CHECK,
-        asset_key=Names(model.name).asset("production_deployment"),
-        passed=result == "released",
-        metadata=canary_metadata(canary_events(events, label, last)),
-    )
+    return _canary_check(model.name, result, canary_events(events, label, last))
