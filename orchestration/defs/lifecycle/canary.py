@@ -9,7 +9,7 @@ import dagster as dg
 import msgspec
 
 from deploy.analysis.plot import analysis_svg
-from deploy.analysis.verdict import Analysis, Interval
+from deploy.analysis.verdict import Analysis, Finding, Interval
 from deploy.events import Event, LedgerError
 from deploy.history import Result
 from orchestration.defs.lifecycle.metadata import table
@@ -98,7 +98,7 @@ def canary_metadata(events: Sequence[Event]) -> dict[str, Any]:
     }
     findings = [row for phase in phases for row in _findings(phase)]
     if findings:
-        found["findings"] = table(findings)
+        found["worst_findings"] = table(findings)
     return found | _plot(events[0], phases)
 
 
@@ -124,8 +124,20 @@ def _findings(phase: Judged) -> list[dict[str, Any]]:
             "limit": f"{found.limit:.2%}",
             "breached": "breached" if found.breached else "",
         }
-        for found in (phase.analysis.findings if phase.analysis else ())
+        for found in _worst(phase.analysis)
     ]
+
+
+def _worst(analysis: Analysis | None) -> list[Finding]:
+    """Of each metric the part that is nearest to its limit, and whatever is past it.
+
+    A metric that is compared and limited as well has two.
+    """
+    ranked = sorted(analysis.findings if analysis else (), key=lambda found: -found.excess)
+    nearest: dict[tuple[str, bool], Finding] = {}
+    for found in ranked:
+        nearest.setdefault((found.metric, found.stable is None), found)
+    return [found for found in ranked if found.breached or found in nearest.values()]
 
 
 def _share(interval: Interval) -> str:

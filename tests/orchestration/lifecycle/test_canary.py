@@ -46,7 +46,7 @@ def test_the_findings_have_shares_bounds_and_limits_and_say_what_was_breached(
     events = ledger.events("iris", "production")
     metadata = canary_metadata(canary_events(events, "2", events[-1]))
     assert metadata["decision"] == "rollback"
-    (breached,) = [row for row in rows(metadata["findings"]) if row["breached"]]
+    (breached,) = [row for row in rows(metadata["worst_findings"]) if row["breached"]]
     assert breached["phase"] == "canary 50 %"
     assert breached["candidate"] == "10.00% [5.00%, 20.00%]"
     assert breached["stable"] == "0.06% [0.00%, 1.00%]"
