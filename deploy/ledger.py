@@ -120,10 +120,23 @@ class Ledger:
         Raises LedgerConflictError where the state is not at `change.base.generation` any more.
         """
         _check_weights(change.live)
-        with self._database.transaction(writing=True) as connection:
-            self._move(connection, change)
-            event = self._append(connection, change)
+        event: Event | None = None
+        try:
+            with self._database.transaction(writing=True) as connection:
+                self._move(connection, change)
+                event = self._append(connection, change)
+        except LedgerConflictError:
+            raise
+        except LedgerError:
+            # The connection may have died when the database had it already.
+            if event is None or not self._holds(event):
+                raise
         return event
+
+    def _holds(self, event: Event) -> bool:
+        with self._database.transaction() as connection:
+            found = connection.execute(sa.select(_events.c.id).where(_events.c.hash == event.hash))
+            return found.first() is not None
 
     def _move(self, connection: sa.Connection, change: Change) -> None:
         base = change.base

@@ -96,7 +96,8 @@ def _lines_with(file: Path, needle: bytes) -> Iterator[bytes]:
 def _blocks(opened: BufferedIOBase) -> Iterator[bytes]:
     """Whole lines, some megabytes at a time. Read, not mapped: a log is cut while it is open."""
     rest = b""
-    while data := opened.read(_BLOCK_BYTES):
+    # read1 gives what there is: of an archive that is cut off, all up to the cut.
+    while data := opened.read1(_BLOCK_BYTES):
         whole, newline, rest_of = (rest + data).rpartition(b"\n")
         yield whole + newline
         rest = rest_of

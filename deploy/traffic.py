@@ -19,18 +19,16 @@ from deploy.ledger import Ledger
 from deploy.phases import find, proof
 from deploy.release import Release
 from deploy.targets.base import Target
+from deploy.weights import (
+    NothingToRollBackToError,
+    NotLiveError,
+    TrafficError,
+    require_live,
+    weights_of,
+    whole_weights,
+)
 
-
-class TrafficError(ValueError):
-    """A change that cannot be; nothing was changed. The message names field, value and fix."""
-
-
-class NotLiveError(TrafficError):
-    """The version is not live there."""
-
-
-class NothingToRollBackToError(TrafficError):
-    """The ledger knows no healthy version to return to."""
+__all__ = ["Actor", "NotLiveError", "NothingToRollBackToError", "Traffic", "TrafficError"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Traffic:
         state, last = self._read(environment, model, expected)
         wanted = whole_weights(weights)
         for label in wanted:
-            _require_live(state, label)
+            require_live(state, label)
         live = tuple(_with_weight(item, wanted.get(item.label, 0)) for item in state.live)
         self._require_ready(state, live)
         if last is not None and live == state.live and last.phase is None:
@@ -182,7 +180,7 @@ class Traffic:
         if goal is None:
             raise NothingToRollBackToError(
                 f"{state.model} has no version in {state.environment} to roll back to: the ledger "
-                f"knows none that was healthy before what serves now ({_weights(state)})"
+                f"knows none that was healthy before what serves now ({weights_of(state)})"
             )
         return goal
 
@@ -220,23 +218,6 @@ class Traffic:
         return carry_out(self.ledger, self.target, change)
 
 
-def whole_weights(weights: Mapping[str, Any]) -> dict[str, int]:
-    """Label → percent; TrafficError unless they are whole numbers of 0 to 100 that sum to 100."""
-    if not weights:
-        raise TrafficError("weights: none given; name live versions with percent, as 1=90 2=10")
-    for label, weight in weights.items():
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not number or not 0 <= weight <= 100 or weight % 1:  # NaN is in no range
-            raise TrafficError(
-                f"weight of version {label}: {weight!r} must be a whole number of 0 to 100"
-            )
-    whole = {label: int(weight) for label, weight in weights.items()}
-    if (total := sum(whole.values())) != 100:
-        given = ", ".join(f"{label}={weight}" for label, weight in whole.items())
-        raise TrafficError(f"weights must sum to 100, these sum to {total}: {given}")
-    return whole
-
-
 def _change(
     state: State,
     action: Action,
@@ -260,28 +241,14 @@ def _with_weight(live: Live, weight: int) -> Live:
     return msgspec.structs.replace(live, weight=weight, mirror=0 if weight else live.mirror)
 
 
-def _weights(state: State) -> str:
-    return ", ".join(f"{live.label}={live.weight}" for live in state.live) or "nothing"
-
-
-def _require_live(state: State, label: str) -> Live:
-    live = find(state.live, label)
-    if live is None:
-        raise NotLiveError(
-            f"version {label}: not live in {state.environment}; live there of {state.model}: "
-            f"{_weights(state)}; load it first"
-        )
-    return live
-
-
 def _require_idle(state: State, label: str, last: Event | None) -> Live:
     """The live version of that label, which has no traffic and no part in a release."""
-    live = _require_live(state, label)
+    live = require_live(state, label)
     phase = last.phase if last else None
     if live.weight:
         raise TrafficError(
             f"version {label}: it has {live.weight} % of the traffic of {state.model} in "
-            f"{state.environment}; give that to another version first ({_weights(state)})"
+            f"{state.environment}; give that to another version first ({weights_of(state)})"
         )
     stable = phase.stable.label if phase is not None and phase.stable is not None else None
     if phase is not None and label in {phase.candidate, stable}:

@@ -21,7 +21,7 @@ from bentos.model_server.session import Scored
 
 GROUP = 256
 FLUSH_SECONDS = 0.25
-# Groups that wait for the thread: about 32,000 lines, 10 MB.
+# Groups that wait for the thread: about 32,000 lines, 10 MB (more while answers are compared).
 MAX_GROUPS = 128
 # A line stays some kilobytes, whatever the request.
 MAX_COMPARED_ROWS = 16

@@ -88,7 +88,7 @@ class LoadedModel:
             scored = await self.cache.infer(rows, request, self._batcher.infer)
             self._metrics.cached(self.cache.counters)
         request.rows = len(rows)
-        if request.headers.get(COMPARE) == b"1":
+        if COMPARE in request.headers:
             request.scored = scored
         self._metrics.predicted(scored)
         return scored

@@ -14,7 +14,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     another class, or a value off by more than a tenth of the larger one. difference: the sum over
     the rows of how far the probabilities of the class that the stable version predicts are apart.
     rows_squared: the squares of the pairs' rows, added up; 0 where it is not known.
-    failed: requests that the stable version answered and the candidate did not, or with an error.
+    failed: requests that the stable version answered and the candidate refused, or with an error.
     candidate_ms, stable_ms: durations of the pairs, sums in milliseconds.
     """
 
@@ -28,8 +28,16 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     stable_ms: float = 0.0
 
     def __add__(self, other: "Agreement") -> "Agreement":
-        both = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
-        return Agreement(**dict(zip(self.__struct_fields__, (a + b for a, b in both), strict=True)))
+        return Agreement(
+            pairs=self.pairs + other.pairs,
+            rows=self.rows + other.rows,
+            disagreements=self.disagreements + other.disagreements,
+            difference=self.difference + other.difference,
+            failed=self.failed + other.failed,
+            rows_squared=self.rows_squared + other.rows_squared,
+            candidate_ms=self.candidate_ms + other.candidate_ms,
+            stable_ms=self.stable_ms + other.stable_ms,
+        )
 
 
 def disagree(candidate: Any, stable: Any, *, classes: bool) -> bool:

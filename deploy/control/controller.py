@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -19,10 +20,10 @@ from deploy.changes import carry_out, is_of, tidy
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
 from deploy.control.progress import clear_progress, write_progress
-from deploy.events import Change, Event, LedgerConflictError, Phase, State
+from deploy.events import Change, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
-from deploy.phases import begin, find, following, policy_of
+from deploy.phases import begin, find, following
 from deploy.targets.base import TargetError
 from deploy.traffic import Actor, Traffic
 
@@ -33,6 +34,7 @@ _LOOKS_WITHOUT_AN_ANSWER = 5
 # After a change that failed: the gateway that refuses a route shall not fill the ledger.
 _PAUSE = timedelta(seconds=10)
 _WORKERS = 8
+_PROBES = "probe_requests_per_second"
 
 
 class Controller:
@@ -91,9 +93,9 @@ class Controller:
                 if known is None:
                     continue
                 self._events[key] = known
-            if known.phase is None and key not in self._busy:
+            if "phase" not in known.evidence and key not in self._busy:
                 clear_progress(self._home, *key)
-        return [event for event in self._events.values() if event.phase]
+        return [event for event in self._events.values() if "phase" in event.evidence]
 
     def _start(self, key: Key, act: Callable[[Any], None], subject: object) -> None:
         """Unless it is still at it, or waits after a failure."""
@@ -216,13 +218,13 @@ class Controller:
 
     def _wanted_probes(self, releases: list[Event]) -> dict[Key, Event]:
         """The canaries whose policy asks for golden requests."""
-        return {
-            (event.environment, event.model): event
-            for event in releases
-            if event.phase
-            and event.phase.name == "canary"
-            and policy_of(event.phase).probe_requests_per_second
-        }
+        wanted: dict[Key, Event] = {}
+        for event in releases:
+            with suppress(LedgerError):  # `_follow` tells it
+                phase = event.phase
+                if phase and phase.name == "canary" and phase.policy.get(_PROBES):
+                    wanted[event.environment, event.model] = event
+        return wanted
 
 
 def _evidence(analysis: Analysis) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def route_table(routing: Routing) -> list[Json]:
         ("", routing.default_model)
     ]:
         if prefix == "":
-            table += _reserved(routing)
+            table.append(_no_such_model(routing))
         for environment in routing.environments if model else ():
             state = states.get((environment, model or ""), State(environment, model or ""))
             table += _model_routes(routing, state, prefix)
@@ -226,15 +226,10 @@ def _environment_known(routing: Routing) -> Json:
     }
 
 
-def _reserved(routing: Routing) -> list[Json]:
-    """Paths that never fall through to the default model."""
-    return [
-        _problem(
-            {"path_separated_prefix": "/models", "headers": [_environment_known(routing)]},
-            404,
-            f"no such model; models: {_models(routing)}",
-        ),
-    ]
+def _no_such_model(routing: Routing) -> Json:
+    """What never falls through to the default model."""
+    match = {"path_separated_prefix": "/models", "headers": [_environment_known(routing)]}
+    return _problem(match, 404, f"no such model; models: {_models(routing)}")
 
 
 def route_configuration(routing: Routing) -> Json:

@@ -152,6 +152,7 @@ def compared(candidate: Compared, stable: Compared) -> Agreement:
     return Agreement(
         pairs=1,
         rows=len(differ),
+        rows_squared=len(differ) ** 2,
         disagreements=sum(differ),
         difference=sum(apart(ours, theirs, same_class=not other) for ours, theirs, other in rows),
         candidate_ms=candidate.duration_ms,

@@ -103,11 +103,12 @@ def _show_events(events: Sequence[Event], limit: int, as_json: bool) -> None:
     if not shown:
         console.print("no event")
         return
-    columns = ("when", "environment", "action", "live since then", "by", "why", "run")
-    table = Table(*columns, box=None, header_style="dim")
+    table = Table(box=None, header_style="dim")
+    for name in ("when", "environment", "action", "then live", "by", "why", "run"):
+        table.add_column(name, no_wrap=name not in ("then live", "by", "why"))
     for event in shown:
         cells = (
-            f"{moment_of(event).astimezone():%Y-%m-%d %H:%M:%S}",
+            _local(event),
             event.environment,
             event.action,
             shares(event.live),
@@ -119,6 +120,10 @@ def _show_events(events: Sequence[Event], limit: int, as_json: bool) -> None:
     console.print(table)
     if left := len(events) - len(shown):
         console.print(f"[dim]{left} older: --limit {len(events)}[/]")
+
+
+def _local(event: Event) -> str:
+    return f"{moment_of(event).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def shares(lives: Sequence[Live]) -> str:
@@ -185,7 +190,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     event: Event = found["event"]
     lines = [
         ("served", shares(event.live)),
-        ("since", f"{event.at} by {event.actor} ({event.action})"),
+        ("since", f"{_local(event)} by {event.actor} ({event.action})"),
         ("event", f"{event.id}, generation {event.generation}"),
         ("why", why(event, 400)),
     ]
@@ -198,7 +203,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             ("Bento", live.bento),
             ("ONNX", live.onnx_sha256),
             ("certificate", live.certificate_sha256),
-            ("came", f"{first.at} by {first.actor} ({first.action}, event {first.id})"),
+            ("came", f"{_local(first)} by {first.actor} ({first.action}, event {first.id})"),
             ("Dagster run", item["dagster_run_url"] or "none"),
         ]
     return lines

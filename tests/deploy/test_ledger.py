@@ -359,6 +359,50 @@ def test_a_full_disk_changes_nothing(file: Path, opened: Open) -> None:
     ledger.check()
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_connection_that_dies_at_the_commit_tells_what_the_database_has(
+    committed: bool, ledger: Ledger
+) -> None:
+    deploy(ledger, 1)
+    before, engine = ledger.state("staging", "iris"), ledger._database.engine
+
+    @sa.event.listens_for(engine, "commit")
+    def die(connection: sa.Connection) -> None:
+        if connection.get_execution_options()["writing"]:
+            driver = connection.connection.driver_connection
+            assert driver
+            driver.commit() if committed else driver.rollback()
+            raise sa.exc.OperationalError("COMMIT", None, ConnectionError("it died"))
+
+    if committed:
+        event = ledger.record(change(before, live(2)))
+        assert ledger.last_event("staging", "iris") == event
+    else:
+        with pytest.raises(LedgerError, match="it died"):
+            ledger.record(change(before, live(2)))
+        assert ledger.state("staging", "iris") == before
+    assert ledger.check() == (2 if committed else 1)
+
+
+def test_a_file_that_may_not_be_written_is_read_and_takes_no_change(
+    file: Path, opened: Open
+) -> None:
+    deploy(opened(f"sqlite:///{file}"), 1)
+    reader = opened(f"sqlite:///file:{file}?mode=ro&uri=true")
+    before = reader.state("staging", "iris")
+    with pytest.raises(LedgerError, match="readonly database"):
+        reader.record(change(before, live(2)))
+    assert (reader.state("staging", "iris"), reader.check()) == (before, 1)
+
+
+def test_readers_of_a_file_do_not_wait_for_a_writer(file: Path, opened: Open) -> None:
+    ledger = opened(f"sqlite:///{file}")
+    deploy(ledger, 1)
+    with ledger._database.transaction(writing=True):
+        other = opened(f"sqlite:///{file}")
+        assert (other.check(), other.state("staging", "iris").generation) == (1, 1)
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["staging", "production"]),

@@ -15,13 +15,14 @@ counters = st.builds(
     predictions=cells,
     confidences=cells,
     values=cells,
+    rows_squared=numbers,
 )
 
 
 def flat(found: Counters) -> dict[str, int]:
     names = ("durations", "predictions", "confidences", "values")
     inner = {f"{n} {key}": v for n in names for key, v in getattr(found, n).items() if v}
-    outer = {n: getattr(found, n) for n in ("requests", "errors", "refusals")}
+    outer = {n: getattr(found, n) for n in ("requests", "errors", "refusals", "rows_squared")}
     return inner | {key: value for key, value in outer.items() if value}
 
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from deploy.analysis.agreement import Agreement
@@ -18,7 +19,7 @@ from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.traffic import Traffic
 from serving_config.release import ReleasePolicy
-from tests.deploy.releases import release
+from tests.deploy.releases import change, release
 from tests.deploy.serving_things import (
     ANN,
     PLACE,
@@ -339,6 +340,21 @@ def test_one_models_error_stops_no_other_and_is_told_once(
     assert weights(target) == {"2": 10, "1": 90}
     told = [record.getMessage() for record in caplog.records]
     assert told == ["iris staging: something that nobody thought of"]
+
+
+def test_a_phase_that_nobody_can_read_stops_no_other_model(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = scene.target
+    broken = change(target.ledger.state(*PLACE), OLD.live())
+    target.ledger.record(msgspec.structs.replace(broken, evidence={"phase": {"name": "pause"}}))
+    promote(target, release(1, model="spam"))
+    promote(target, release(2, model="spam"), policy(bake_seconds=60))
+    scene.tick(61, times=2)
+    assert weights(target, model="spam") == {"2": 100}
+    assert scene.actions()[-1] == "healthy"
+    assert len(caplog.records) == 1
+    assert "iris staging: event 2 holds no phase" in caplog.text
 
 
 def test_twenty_canaries_at_once_go_on_together(scene: Scene) -> None:

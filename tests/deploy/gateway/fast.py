@@ -69,9 +69,9 @@ def answering(
 
 
 @contextmanager
-def hanging() -> Iterator[Server]:
+def hanging(path: Path | None = None) -> Iterator[Server]:
     """Reads, and never answers."""
-    with _listening(None, True, None) as server:
+    with _listening(None, True, path) as server:
         yield server
 
 

