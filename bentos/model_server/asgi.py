@@ -7,13 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from bentos.model_server import problems, uvicorn_request
 from bentos.model_server.problems import Problem, body_too_large, unsupported_media_type
-from bentos.model_server.session import Scored
+
+if TYPE_CHECKING:  # it imports ONNX Runtime, and the control process has this file too
+    from bentos.model_server.session import Scored
 
 # Visible ASCII: a request id is written into logs and headers as it came.
 SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")

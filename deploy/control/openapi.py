@@ -74,6 +74,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     found = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
+    for operations in found["paths"].values():
+        for operation in operations.values():  # the page shows no description of a folded one
+            operation["summary"] = operation.pop("description")
     _, schemas = msgspec.json.schema_components(list(_kinds.values()), ref_template=_REF)
     components = found.setdefault("components", {})
     # Names of msgspec's are those of the types; the Problem's type is called Document.

@@ -56,7 +56,14 @@ def test_every_process_can_be_found_by_its_home_and_listens_on_this_machine_only
     made = platform(home.root)
     assert made.environment()[MARKER] == str(home.root)
     names = [process.name for process in made.processes()]
-    assert names == ["gateway", "mlflow", "dagster-code", "dagster-webserver", "dagster-daemon"]
+    assert names == [
+        "gateway",
+        "control",
+        "mlflow",
+        "dagster-code",
+        "dagster-webserver",
+        "dagster-daemon",
+    ]
     for process in made.processes():
         assert Path(process.command[0]).is_file()
         if "--host" in process.command:

@@ -33,7 +33,8 @@ def test_status_tells_what_runs_where_and_which_versions_live(platform: Checkout
     found = status(platform)
     assert found["running"] is True
     names = {item["name"] for item in found["processes"]}
-    assert names >= {"gateway", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver"}
+    dagster = {"dagster-code", "dagster-daemon", "dagster-webserver"}
+    assert names >= {"gateway", "control", "mlflow"} | dagster
     live = {(item["model"], item["environment"]) for item in found["live"]}
     assert live >= {(m, e) for m in ("iris", "spam-detector") for e in ("staging", "production")}
     for address in found["addresses"].values():
@@ -41,7 +42,16 @@ def test_status_tells_what_runs_where_and_which_versions_live(platform: Checkout
 
 
 @pytest.mark.parametrize(
-    "part", ["gateway", "mlflow", "dagster-code", "dagster-daemon", "iris-", "spam-detector-"]
+    "part",
+    [
+        "gateway",
+        "control",
+        "mlflow",
+        "dagster-code",
+        "dagster-daemon",
+        "iris-",
+        "spam-detector-",
+    ],
 )
 def test_a_part_that_is_killed_comes_back(platform: Checkout, part: str) -> None:
     killed = pid_of(platform, part)

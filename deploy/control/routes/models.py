@@ -26,7 +26,7 @@ def read_models(control: Controls) -> Response:
     )
 
 
-@router.get("/models/{model}", responses=answers(ModelState, "The model.", 404))
+@router.get("/models/{model}", responses=answers(ModelState, "The model.", 404, 422))
 def read_model(model: str, control: Controls) -> Response:
     """One model."""
     control.require(control.configuration.platform.default_environment, model)
