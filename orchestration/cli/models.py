@@ -8,10 +8,10 @@ from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import DagsterClient
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
-from orchestration.cli.context import configured_model, local_platform
+from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import job_name, require_up
+from orchestration.cli.platform import job_name
 from orchestration.cli.status import dagster_url, mlflow_url
 from orchestration.cli.traffic import actor
 from orchestration.release_progress import is_release_of

@@ -42,12 +42,6 @@ def job_name(model: str, target: str) -> str:
     return f"{model.replace('-', '_')}_to_{target}"
 
 
-def require_up(platform: LocalPlatform) -> None:
-    """Raise StartError unless the platform runs."""
-    if not Supervisor(platform.home).running():
-        raise StartError(f"the platform is down ({platform.home.root}): `slipway up --detach`")
-
-
 def start(platform: LocalPlatform) -> None:
     """Bring the platform up and wait until every part answers; harmless where it is up."""
     supervisor = Supervisor(platform.home.create())

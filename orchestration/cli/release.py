@@ -11,7 +11,7 @@ from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from deploy.release import Release, ReleaseError
 from deploy.versions import MissingFileError, built_release
-from orchestration.cli.context import configured_model, local_platform
+from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import RunFailedError
 from orchestration.cli.models import (
     UnknownVersionError,
@@ -21,7 +21,6 @@ from orchestration.cli.models import (
     version_option,
 )
 from orchestration.cli.output import console
-from orchestration.cli.platform import require_up
 from orchestration.cli.traffic import open_traffic
 from serving_config.schema import Model
 

@@ -18,9 +18,8 @@ from deploy.local import local_traffic
 from deploy.platform import LocalPlatform
 from deploy.traffic import Actor, Traffic
 from deploy.versions import built_release
-from orchestration.cli.context import configured_model, local_platform
+from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.output import console
-from orchestration.cli.platform import require_up
 from orchestration.cli.roles import role
 
 
