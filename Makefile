@@ -25,7 +25,7 @@ $(DEV): requirements/dev.lock $(PLATFORM)
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	@touch $@
 
-demo: $(PLATFORM) ## everything once: start, train two models, watch them reach production, ask them
+demo: $(PLATFORM) ## everything once: start, two models to production, then a second version by canary
 	@$(SLIPWAY) demo
 
 up: $(PLATFORM) ## start the platform in the background

@@ -199,9 +199,15 @@ class Ledger:
         with self._database.transaction() as connection:
             return next(iter(_read_events(connection, query)), None)
 
-    def events(self, model: str | None = None, environment: str | None = None) -> list[Event]:
-        """Events in the order they happened."""
-        query = sa.select(_events).order_by(_events.c.id)
+    def events(
+        self,
+        model: str | None = None,
+        environment: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Events in the order they happened; those with an id above `after`, at most `limit`."""
+        query = sa.select(_events).where(_events.c.id > after).order_by(_events.c.id).limit(limit)
         if model is not None:
             query = query.where(_events.c.model == model)
         if environment is not None:

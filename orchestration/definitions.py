@@ -7,8 +7,10 @@ import dagster as dg
 
 from orchestration.defs.lifecycle.assets import lifecycle_assets
 from orchestration.defs.lifecycle.checks import lifecycle_checks
-from orchestration.defs.lifecycle.jobs import lifecycle_jobs
+from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
+from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
+from orchestration.defs.lifecycle.traffic import traffic_spec
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
@@ -19,14 +21,18 @@ def defs() -> dg.Definitions:
     """One group of assets for each configured model; the sensors and resources they share."""
     configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
     models = list(configuration.models.values())
-    jobs = {job.name: job for model in models for job in lifecycle_jobs(model)}
+    jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
     return dg.Definitions(
-        assets=[asset for model in models for asset in lifecycle_assets(model)],
+        assets=[
+            *(asset for model in models for asset in lifecycle_assets(model)),
+            *(traffic_spec(model) for model in models),
+        ],
         asset_checks=[check for model in models for check in lifecycle_checks(model)],
-        jobs=list(jobs.values()),
+        jobs=[*jobs.values(), *(rollback_job(model) for model in models)],
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
+            ledger_sensor(configuration),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

@@ -6,12 +6,17 @@ from pathlib import Path
 from deploy.home import Home, find_home
 from deploy.ledger import Ledger, open_ledger
 from deploy.platform import LocalPlatform
+from deploy.supervision import Supervisor
 from serving_config.load import load
 from serving_config.schema import Model
 
 
 class CheckoutError(RuntimeError):
     """The command was called outside of a checkout."""
+
+
+class DownError(RuntimeError):
+    """The platform has to run for that, and does not."""
 
 
 class UnknownModelError(ValueError):
@@ -63,3 +68,9 @@ def existing_ledger(platform: LocalPlatform) -> Ledger:
     if platform.configuration.platform.ledger_url is None and not file.exists():
         raise NoLedgerError(f"nothing was released yet: {file} is not there")
     return open_ledger(platform.home, platform.configuration)
+
+
+def require_up(platform: LocalPlatform) -> None:
+    """Raise DownError unless the platform runs."""
+    if not Supervisor(platform.home).running():
+        raise DownError(f"the platform is down ({platform.home.root}): `slipway up --detach`")

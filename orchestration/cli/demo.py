@@ -2,26 +2,34 @@
 
 import json
 import time
+from contextlib import closing
+from itertools import groupby
 from typing import Any
 
 import click
 import httpx
+from rich.console import Group
 from rich.live import Live as LiveView
 from rich.table import Table
 
+from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import FINISHED, DagsterClient, RunStatus
 from deploy.keys import platform_headers
+from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import local_platform
+from orchestration.cli.demo_traffic import Client
 from orchestration.cli.follow import render, require_success
 from orchestration.cli.models import live_version, registered_versions, train_and_register
 from orchestration.cli.output import console
 from orchestration.cli.platform import job_name, start
 from orchestration.cli.status import addresses, dagster_url, gateway_url
+from orchestration.release_progress import Reporter, is_release_of, sentence
 from serving_config.schema import Model
 
 _TIMEOUT_SECONDS = 300
 _POLL_SECONDS = 0.5
+_CANARY_MODEL = "iris"
 
 REQUESTS: dict[str, list[dict[str, Any]]] = {
     "iris": [
@@ -41,7 +49,7 @@ class DemoError(RuntimeError):
 
 @click.command()
 def demo() -> None:
-    """Start everything, train two models, watch them reach production, and ask them."""
+    """Start everything, take two models to production, and release a second version by canary."""
     platform = local_platform()
     start(platform)
     models = [m for m in platform.configuration.models.values() if m.name in REQUESTS]
@@ -50,6 +58,8 @@ def demo() -> None:
     for name in wanted:
         for features in REQUESTS[name]:
             _ask(platform, name, features)
+    if _CANARY_MODEL in wanted:
+        _second_version(platform, platform.configuration.models[_CANARY_MODEL])
     _where_to_look(platform)
 
 
@@ -65,11 +75,16 @@ def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
     dagster = DagsterClient(dagster_url(platform))
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     waiting = {n: v for n, v in wanted.items() if not _arrived(platform, dagster, n, v)}
+    lines = Reporter(lambda text: console.print(f"  {text}", soft_wrap=True))
     with LiveView(console=console, refresh_per_second=4, transient=True) as view:
         while any(not _arrived(platform, dagster, *item) for item in waiting.items()):
             if time.monotonic() > deadline:
                 raise DemoError(f"not in production after {_TIMEOUT_SECONDS} s: {dagster.url}/runs")
-            view.update(_progress(dagster, waiting))
+            found = _releases(platform, waiting)
+            view.update(Group(_progress(dagster, waiting), *map(sentence, found)))
+            if not console.is_terminal:
+                for item in found:
+                    lines.look(item, time.monotonic())
             time.sleep(_POLL_SECONDS)
     console.print(_progress(dagster, wanted))
 
@@ -106,6 +121,47 @@ def _progress(dagster: DagsterClient, wanted: dict[str, int]) -> Table:
         cells.append(cell)
     table.add_row(*cells)
     return table
+
+
+def _releases(platform: LocalPlatform, wanted: dict[str, int]) -> list[Progress]:
+    """How far the canaries are."""
+    found = ((read_progress(platform.home, "production", n), v) for n, v in wanted.items())
+    return [item for item, version in found if item and is_release_of(item, version)]
+
+
+def _second_version(platform: LocalPlatform, model: Model) -> None:
+    """Release another version while clients ask; nothing where there are two already."""
+    if len(registered_versions(platform, model)) > 1:
+        return
+    console.print(f"\n[bold]A second version of {model.name}, while clients ask[/]")
+    begun = live_version(platform, "production", model.name)
+    version = train_and_register(platform, model).version
+    url = f"{gateway_url(platform)}/models/{model.name}/predict"
+    headers = {"X-Environment": "production"} | platform_headers(platform.home)
+    with Client(url, headers, REQUESTS[model.name]) as client:
+        _watch(platform, {model.name: version})
+    shares = _shares(platform, model.name, str(version))
+    if shares[-1:] != [100]:
+        raise DemoError(f"version {version} has {shares[-1:] or 'no'} % of {model.name}'s traffic")
+    _say_who_answered(client, shares, (str(begun), str(version)))
+    console.print(f"  back to version {begun}: `slipway rollback {model.name}`")
+
+
+def _shares(platform: LocalPlatform, model: str, label: str) -> list[int]:
+    """The version's shares of production's traffic, one after the other."""
+    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+        events = ledger.events(model, "production")
+    shares = [live.weight for event in events for live in event.live if live.label == label]
+    return [share for share, _ in groupby(shares) if share]
+
+
+def _say_who_answered(client: Client, shares: list[int], labels: tuple[str, ...]) -> None:
+    steps = " → ".join(f"{share} %" for share in shares)
+    answered = ", ".join(f"version {label} answered {client.answered[label]}" for label in labels)
+    total = client.answered.total() + client.failed
+    name = "canary" if len(shares) > 1 else "released"
+    line = f"{name} {steps}, {total} requests: {answered}, {client.failed} failed"
+    console.print(f"  [bold]{line}[/]", soft_wrap=True)
 
 
 def _ask(platform: LocalPlatform, model: str, features: dict[str, Any]) -> None:

@@ -1,12 +1,16 @@
 """Following a Dagster run to its end, step by step."""
 
 import time
+from collections.abc import Callable
 
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from deploy.control.progress import Progress
 from deploy.dagster_client import FINISHED, DagsterClient, RunStatus, Step
 from orchestration.cli.output import console
+from orchestration.release_progress import Reporter, sentence
 
 _POLL_SECONDS = 0.3
 _MARKS = {
@@ -45,16 +49,32 @@ def render(runs: list[RunStatus], now: float) -> Table:
     return table
 
 
-def follow(dagster: DagsterClient, run_id: str) -> RunStatus:
-    """Until the run has ended; RunFailedError unless it succeeded."""
+Look = Callable[[], Progress | None]
+
+
+def follow(dagster: DagsterClient, run_id: str, look: Look = lambda: None) -> RunStatus:
+    """Until the run has ended; RunFailedError unless it succeeded.
+
+    look: how far the release is that the run follows. A terminal shows it under the steps, in
+    anything else it is a line now and then.
+    """
     console.print(f"[dim]{dagster.url}/runs/{run_id}[/]", soft_wrap=True)
+    lines = Reporter(lambda text: console.print(text, soft_wrap=True))
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while (run := dagster.run(run_id)).status not in FINISHED:
-            live.update(render([run], time.time()))
+            progress = look()
+            live.update(with_progress(render([run], time.time()), progress))
+            if not console.is_terminal:
+                lines.look(progress, time.monotonic())
             time.sleep(_POLL_SECONDS)
     console.print(render([run], time.time()))
     require_success(dagster, run)
     return run
+
+
+def with_progress(steps: Table, progress: Progress | None) -> Group:
+    """The steps, and below them how far the release in progress is."""
+    return Group(steps, f"  [yellow]▸[/] {sentence(progress)}" if progress else "")
 
 
 def require_success(dagster: DagsterClient, run: RunStatus) -> None:

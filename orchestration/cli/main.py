@@ -5,7 +5,18 @@ import sys
 
 import click
 
-from orchestration.cli import demo, keys, ledger, load_test, models, platform, receipts, status
+from orchestration.cli import (
+    demo,
+    keys,
+    ledger,
+    load_test,
+    models,
+    platform,
+    receipts,
+    release,
+    status,
+    traffic,
+)
 
 # What the libraries would print into our output, or send elsewhere.
 _QUIET = {
@@ -26,8 +37,12 @@ cli.add_command(platform.down)
 cli.add_command(status.status)
 cli.add_command(models.train)
 cli.add_command(models.verify)
-cli.add_command(models.release)
-cli.add_command(models.promote)
+cli.add_command(release.release)
+cli.add_command(release.promote)
+cli.add_command(traffic.split)
+cli.add_command(traffic.rollback)
+cli.add_command(traffic.load)
+cli.add_command(traffic.retire)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
 cli.add_command(keys.keys)

@@ -1,19 +1,20 @@
-"""`slipway train`, and `verify`, `release`, `promote`, which start Dagster runs."""
+"""`slipway train` and `verify`, and what commands ask about versions."""
 
-import getpass
 from typing import TYPE_CHECKING
 
 import click
 
+from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import DagsterClient
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
-from deploy.supervision import Supervisor
-from orchestration.cli.context import configured_model, local_platform
+from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import StartError, job_name
+from orchestration.cli.platform import job_name
 from orchestration.cli.status import dagster_url, mlflow_url
+from orchestration.cli.traffic import actor
+from orchestration.release_progress import is_release_of
 from serving_config.schema import Model
 
 if TYPE_CHECKING:
@@ -21,16 +22,11 @@ if TYPE_CHECKING:
 
 # As orchestration.defs.lifecycle.names spells them; importing Dagster for it costs 2 s.
 _ACTOR_TAG = "slipway/actor"
+_POLICY_TAG = "slipway/policy"
 
 
 class UnknownVersionError(ValueError):
     """The registry has no such version."""
-
-
-def require_up(platform: LocalPlatform) -> None:
-    """Raise StartError unless the platform runs."""
-    if not Supervisor(platform.home).running():
-        raise StartError(f"the platform is down ({platform.home.root}): `slipway up --detach`")
 
 
 def resolve_version(platform: LocalPlatform, model: Model, version: int | None) -> int:
@@ -60,14 +56,27 @@ def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
         return [item.version for item in registry.versions(model.registered_model)]
 
 
-def _launch(platform: LocalPlatform, model: Model, version: int, target: str, *steps: str) -> None:
+def launch(
+    platform: LocalPlatform,
+    model: Model,
+    version: int,
+    target: str,
+    steps: tuple[str, ...] = (),
+    policy: str | None = None,
+) -> None:
     """Start a job of the model for the version and follow it to its end."""
     dagster = DagsterClient(dagster_url(platform))
     dagster.add_partition(f"{model.name}_versions", str(version))
-    tags = {_ACTOR_TAG: f"{getpass.getuser()} (slipway)"}
+    tags = {_ACTOR_TAG: actor()} | ({_POLICY_TAG: policy} if policy else {})
     prefix = model.name.replace("-", "_")
     keys = [f"{prefix}__{name}" for name in steps]
-    follow(dagster, dagster.launch(job_name(model.name, target), str(version), tags, keys))
+    run_id = dagster.launch(job_name(model.name, target), str(version), tags, keys)
+
+    def look() -> Progress | None:
+        found = read_progress(platform.home, target, model.name)
+        return found if found and is_release_of(found, version) else None
+
+    follow(dagster, run_id, look)
 
 
 def train_and_register(platform: LocalPlatform, model: Model) -> "RegisteredVersion":
@@ -91,12 +100,14 @@ def train(model: str) -> None:
     console.print(f"[dim]{mlflow_url(platform)}{page}[/]", soft_wrap=True)
 
 
-_version = click.option("--version", type=click.IntRange(1), help="The newest one if left out.")
+version_option = click.option(
+    "--version", type=click.IntRange(1), help="The newest one if left out."
+)
 
 
 @click.command()
 @click.argument("model")
-@_version
+@version_option
 def verify(model: str, version: int | None) -> None:
     """Export MODEL and prove the graph equal to the trained model; deploys nothing."""
     platform = local_platform()
@@ -104,52 +115,16 @@ def verify(model: str, version: int | None) -> None:
     require_up(platform)
     number = resolve_version(platform, settings, version)
     steps = ("registered_model", "onnx_model", "onnx_model_conversion_parity")
-    _launch(platform, settings, number, "staging", *steps)
+    launch(platform, settings, number, "staging", steps)
     console.print(f"[green]{model} version {number} answers as it was trained[/]")
 
 
-@click.command()
-@click.argument("model")
-@_version
-def release(model: str, version: int | None) -> None:
-    """Take a version of MODEL through staging to production."""
-    platform = local_platform()
-    settings = configured_model(platform, model)
-    require_up(platform)
-    number = resolve_version(platform, settings, version)
-    _launch(platform, settings, number, "staging")
-    _launch(platform, settings, number, "production")
-    _say_live(platform, model)
-
-
-@click.command()
-@click.argument("model")
-@_version
-def promote(model: str, version: int | None) -> None:
-    """Take a version of MODEL to production: what staging serves, or the one you name."""
-    platform = local_platform()
-    settings = configured_model(platform, model)
-    require_up(platform)
-    staged = live_version(platform, "staging", model)
-    if version is None and staged is None:
-        raise UnknownVersionError(
-            f"staging serves no version of {model}: `slipway release {model}`"
-        )
-    number = resolve_version(platform, settings, version or staged)
-    _launch(platform, settings, number, "production")
-    _say_live(platform, model)
-
-
 def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
-    """The newest version that the ledger says is live, or None."""
+    """The version that has the most traffic there, or None."""
     ledger = open_ledger(platform.home, platform.configuration)
     try:
         state = ledger.state(environment, model)
     finally:
         ledger.close()
-    return max((live.version for live in state.live), default=None)
-
-
-def _say_live(platform: LocalPlatform, model: str) -> None:
-    version = live_version(platform, "production", model)
-    console.print(f"[green]production serves {model} version {version}[/]")
+    served = max(state.live, key=lambda live: live.weight, default=None)
+    return served.version if served else None

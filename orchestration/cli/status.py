@@ -20,6 +20,7 @@ from deploy.targets.local import server_ports
 from orchestration.addresses import without_password
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import ago, console, megabytes
+from orchestration.cli.roles import role
 from serving_config.load import ConfigurationError
 
 
@@ -116,6 +117,8 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
                 "model": model,
                 "version": live.label,
                 "weight": live.weight,
+                "mirror": live.mirror,
+                "role": role(live, last[environment, model]),
                 "bento": live.bento,
                 "onnx_sha256": live.onnx_sha256,
                 "has_server": cluster_name(environment, model, live) in servers,
@@ -189,16 +192,16 @@ def _process_table(processes: list[dict[str, Any]]) -> Table:
 
 
 def _live_table(live: list[dict[str, Any]]) -> Table:
-    table = Table(
-        "live", "environment", "version", "weight", "since", "by", box=None, header_style="dim"
-    )
+    columns = ("live", "environment", "version", "weight", "", "since", "by")
+    table = Table(*columns, box=None, header_style="dim")
     for item in live:
         version = (
             item["version"] if item["has_server"] else f"[red]{item['version']} (no server)[/]"
         )
         since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
         weight = f"{item['weight']} %"
-        table.add_row(item["model"], item["environment"], version, weight, since, item["by"])
+        row = (item["model"], item["environment"], version, weight, item["role"], since)
+        table.add_row(*row, item["by"])
     return table
 
 

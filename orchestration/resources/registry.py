@@ -20,6 +20,10 @@ class RegistryError(RuntimeError):
     """The registry does not answer, or does not have what was asked for."""
 
 
+class NotInRegistryError(RegistryError):
+    """The registry answers, and does not have what was asked for."""
+
+
 @dataclass(frozen=True)
 class FoundVersion:
     """A version as the sensor sees it.
@@ -51,7 +55,9 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield MlflowClient(self.tracking_uri, self.tracking_uri)
         except MlflowException as error:
             reason = str(error).splitlines()[0][:300]
-            raise RegistryError(f"MLflow at {self.shown_uri}: {reason}") from error
+            missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            kind = NotInRegistryError if missing else RegistryError
+            raise kind(f"MLflow at {self.shown_uri}: {reason}") from error
 
     def names(self) -> list[str]:
         """Every registered model."""

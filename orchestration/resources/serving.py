@@ -1,18 +1,23 @@
 """The serving platform, as the lifecycle uses it: home, ledger and target."""
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
+from deploy.local import local_traffic
 
+from deploy.control.progress import Progress, read_progress
+from deploy.events import Event
 from deploy.home import Home
-from deploy.ledger import open_ledger
+from deploy.ledger import Ledger, open_ledger
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, roll_out
-from deploy.targets.local import LocalTarget
+from deploy.rollout import Outcome, Request, replay_gate, roll_out
+from deploy.traffic import Traffic
 from deploy.versions import VersionFolder, built_release
 from serving_config.load import FOLDER, load
+from serving_config.schema import Configuration
 
 
 class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -34,21 +39,24 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Home(Path(self.home))
 
     @property
+    def configuration(self) -> Configuration:
+        """The settings, as they are now."""
+        return load(Path(self.config_folder))
+
+    @property
     def gateway_url(self) -> str:
         """Where clients talk to the gateway."""
-        port = load(Path(self.config_folder)).platform.gateway.port
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self.configuration.platform.gateway.port}"
 
     @property
     def default_environment(self) -> str:
         """The environment of a request without `X-Environment`."""
-        return load(Path(self.config_folder)).platform.default_environment
+        return self.configuration.platform.default_environment
 
     @property
     def dagster_url(self) -> str:
         """Dagster's UI."""
-        port = load(Path(self.config_folder)).platform.dagster.port
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self.configuration.platform.dagster.port}"
 
     def folder(self, model: str, version: int | str) -> VersionFolder:
         """The files of one version."""
@@ -58,15 +66,35 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The Bento that was built of the version, with the version's latest certificate."""
         return built_release(self.paths, model, version)
 
-    def live_labels(self, environment: str, model: str) -> list[str]:
-        """The versions that the ledger says are live."""
-        with closing(open_ledger(self.paths, load(Path(self.config_folder)))) as ledger:
-            return [live.label for live in ledger.state(environment, model).live]
+    @contextmanager
+    def open_ledger(self) -> Iterator[Ledger]:
+        """The platform's ledger."""
+        with closing(open_ledger(self.paths, self.configuration)) as ledger:
+            yield ledger
+
+    @contextmanager
+    def traffic(self) -> Iterator[Traffic]:
+        """Changes of what serves."""
+        folder = Path(self.config_folder).parent
+        with self.open_ledger() as ledger:
+            yield local_traffic(self.paths, self.configuration, ledger, str(folder))
 
     def roll_out(self, request: Request) -> Outcome:
-        """Give the release its model's traffic in an environment."""
-        folder = Path(self.config_folder)
-        configuration = load(folder)
-        with closing(open_ledger(self.paths, configuration)) as ledger:
-            target = LocalTarget(self.paths, configuration, ledger, str(folder.parent))
-            return roll_out(ledger, target, request)
+        """Give the release its model's traffic in an environment, as its policy says."""
+        with self.traffic() as traffic:
+            gate = replay_gate(traffic.target, traffic.releases)
+            return roll_out(traffic.ledger, traffic.target, request, gate)
+
+    def events(self, model: str, environment: str) -> list[Event]:
+        """What happened to the model in the environment, in order."""
+        with self.open_ledger() as ledger:
+            return ledger.events(model, environment)
+
+    def live_labels(self, environment: str, model: str) -> list[str]:
+        """The versions that the ledger says are live."""
+        with self.open_ledger() as ledger:
+            return [live.label for live in ledger.state(environment, model).live]
+
+    def progress(self, environment: str, model: str) -> Progress | None:
+        """How far a release in progress is, as the controller last saw it."""
+        return read_progress(self.paths, environment, model)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Specifying a partitions_def on a
 CHECKOUT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
 STEPS = ["bento", "onnx_model", "production_deployment", "registered_model", "staging_deployment"]
-CHECKS = ["conversion_parity", "release_health", "smoke_test"]
+CHECKS = ["canary_analysis", "conversion_parity", "release_health", "smoke_test"]
 
 # Reports every file that is opened and every socket while the module is imported a second time,
 # when all that it imports is there.
@@ -71,7 +71,7 @@ def test_every_model_has_its_assets_checks_and_jobs(
 ) -> None:
     graph = definitions.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        f"{model}/{step}" for model in models for step in STEPS
+        f"{model}/{step}" for model in models for step in [*STEPS, "traffic"]
     }
     assert {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys} == {
         (model, check) for model in models for check in CHECKS
@@ -121,9 +121,9 @@ def test_what_proves_a_version_blocks_what_comes_after_it(definitions: dg.Defini
     assert {"conversion_parity", "smoke_test"} <= blocking
 
 
-def test_both_sensors_run_without_anybody_switching_them_on(definitions: dg.Definitions) -> None:
+def test_the_sensors_run_without_anybody_switching_them_on(definitions: dg.Definitions) -> None:
     sensors = {sensor.name: sensor for sensor in definitions.get_repository_def().sensor_defs}
-    assert set(sensors) == {"registry_sensor", "promotion_sensor"}
+    assert set(sensors) == {"registry_sensor", "promotion_sensor", "ledger_sensor"}
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
 

@@ -1,21 +1,15 @@
 """The lifecycle's assets for one model, partitioned by model version."""
 
-import json
-import os
-import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
-from deploy.events import Action
-from deploy.rollout import Outcome, Request
 from deploy.versions import BuiltRelease
+from orchestration.defs.lifecycle.deployments import production_deployment, staging_deployment
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import contract_metadata, registered_metadata
-from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, Names
+from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -29,8 +23,8 @@ def lifecycle_assets(model: Model) -> list[dg.AssetsDefinition]:
         _registered_model(model),
         _onnx_model(model),
         _bento(model),
-        _deployment(model, "staging", "bento", "deploy"),
-        _deployment(model, "production", "staging_deployment", "promote"),
+        staging_deployment(model),
+        production_deployment(model),
     ]
 
 
@@ -144,83 +138,3 @@ def _bento(model: Model) -> dg.AssetsDefinition:
         )
 
     return bento
-
-
-def _deployment(
-    model: Model, environment: str, upstream: str, action: Action
-) -> dg.AssetsDefinition:
-    names = Names(model.name)
-
-    @dg.asset(
-        key=names.asset(f"{environment}_deployment"),
-        group_name=names.identifier,
-        partitions_def=names.partitions,
-        kinds={"bentoml", "envoy"},
-        deps=[names.asset(upstream)],
-        description=f"The version that {environment} serves: ready, routed to, on the ledger.",
-        pool=names.pool,
-        output_required=False,
-    )
-    def deployment(
-        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
-    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        version = int(context.partition_key)
-        with one_sentence():
-            request = Request(
-                release=serving.release(model.name, version),
-                environment=environment,
-                action=action,
-                actor=context.run.tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster",
-                dagster_run=context.run_id,
-                older_allowed=_asked_for(context.run.tags),
-            )
-            outcome = serving.roll_out(request)
-            if outcome.status == "superseded":
-                newest = max(live.version for live in outcome.state.live)
-                context.log.warning(
-                    f"{model.name} version {version} is superseded: version {newest} is live in "
-                    f"{environment}; nothing was changed"
-                )
-                return
-            registry.set_alias(model.registered_model, environment, version)
-        yield dg.MaterializeResult(metadata=_deployment_metadata(model, serving, request, outcome))
-
-    return deployment
-
-
-def _asked_for(tags: Mapping[str, str]) -> bool:
-    """Whether somebody started this run for this very version: no sensor, no backfill."""
-    return AUTOMATIC_TAG not in tags and "dagster/backfill" not in tags
-
-
-def _curl(url: str, request: Request) -> dg.MarkdownMetadataValue:
-    """A command that works as it is, with the contract's example."""
-    body = json.dumps({"features": request.release.bundle.contract.example})
-    command = (
-        f"curl -s -X POST {url} -H 'X-Environment: {request.environment}' "
-        f"-H 'content-type: application/json' -d {shlex.quote(body)}"
-    )
-    return dg.MetadataValue.md(f"```\n{command}\n```")
-
-
-def _deployment_metadata(
-    model: Model, serving: Serving, request: Request, outcome: Outcome
-) -> dict[str, Any]:
-    live = request.release.live()
-    base = f"{serving.gateway_url}/models/{model.name}"
-    event = outcome.event
-    return {
-        "status": outcome.status,
-        "generation": outcome.state.generation,
-        "bento": live.bento,
-        "onnx_sha256": live.onnx_sha256,
-        "certificate_sha256": live.certificate_sha256,
-        "ledger_event": event.id if event else "none: it was live already",
-        "address": dg.MetadataValue.url(base),
-        "try_it": _curl(f"{base}/predict", request),
-    } | (
-        {"docs": dg.MetadataValue.url(f"{base}/versions/{live.label}/docs")}
-        # A browser sends no X-Environment: the page of another environment has no link.
-        if request.environment == serving.default_environment
-        else {}
-    )

@@ -6,14 +6,12 @@ from pathlib import Path
 import dagster as dg
 import msgspec
 
-from deploy.keys import platform_headers
-from deploy.targets.base import Endpoint, TargetError
 from orchestration.defs.lifecycle.failures import one_sentence
+from orchestration.defs.lifecycle.health import ask_golden, release_health
 from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
-from orchestration.smoke import smoke_test
 from serving_config.schema import Model
 
 # Where a training run leaves the rows its versions are held against.
@@ -24,8 +22,8 @@ def lifecycle_checks(model: Model) -> list[dg.AssetChecksDefinition]:
     """conversion_parity, smoke_test, release_health."""
     return [
         _conversion_parity(model),
-        _http_check(model, "smoke_test", "staging"),
-        _http_check(model, "release_health", "production"),
+        _smoke_test(model),
+        release_health(model),
     ]
 
 
@@ -86,42 +84,31 @@ def _verdict(passed: bool) -> str:
     return "passed" if passed else "failed"
 
 
-def _http_check(model: Model, name: str, environment: str) -> dg.AssetChecksDefinition:
+def _smoke_test(model: Model) -> dg.AssetChecksDefinition:
     names = Names(model.name)
 
     @dg.asset_check(
-        asset=names.asset(f"{environment}_deployment"),
-        name=name,
-        description=f"Golden requests to {environment} through the gateway, within the tolerance.",
+        asset=names.asset("staging_deployment"),
+        name="smoke_test",
+        description="Golden requests to staging through the gateway, within the tolerance.",
         blocking=True,
         partitions_def=names.partitions,
     )
-    def http_check(
+    def check(
         context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
     ) -> dg.AssetCheckResult:
         number = int(context.partition_key)
         with one_sentence():
             release = serving.release(model.name, number)
-            contract = release.bundle.contract
-            live = serving.live_labels(environment, model.name)
-            if release.live().label not in live:
-                raise TargetError(
-                    f"{model.name} version {number} is no longer live in {environment}: "
-                    f"{', '.join(live) or 'nothing'} took its place meanwhile"
-                )
-            pin = {"X-Environment": environment, "X-Model-Version": release.live().label}
-            headers = pin | platform_headers(serving.paths)
-            endpoint = Endpoint(f"{serving.gateway_url}/models/{model.name}", headers)
-            http = smoke_test(endpoint, contract, release.certificate, release.bundle.digest)
-            if environment == "staging":
-                folder = serving.folder(model.name, number)
-                folder.write_certificate(msgspec.structs.replace(release.certificate, http=http))
-                version = registry.get(model.registered_model, number)
-                stored = registry.log_files(version, folder.path, ["certificate.json"])
-                tags = {"slipway.smoke_test": _verdict(http.passed)}
-                if stored:
-                    tags["slipway.certificate"] = f"{stored}/certificate.json"
-                registry.tag(model.registered_model, number, tags)
+            http = ask_golden(serving, release, "staging")
+            folder = serving.folder(model.name, number)
+            folder.write_certificate(msgspec.structs.replace(release.certificate, http=http))
+            version = registry.get(model.registered_model, number)
+            stored = registry.log_files(version, folder.path, ["certificate.json"])
+            tags = {"slipway.smoke_test": _verdict(http.passed)}
+            if stored:
+                tags["slipway.certificate"] = f"{stored}/certificate.json"
+            registry.tag(model.registered_model, number, tags)
         return dg.AssetCheckResult(passed=http.passed, metadata=http_metadata(http))
 
-    return http_check
+    return check

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
+from pydantic import ValidationError
 
 from bentos.model_server.certificate import Certificate
 from orchestration.resources.registry import FoundVersion
+from serving_config.load import ConfigurationError
+from serving_config.release import ReleasePolicy
 from serving_config.schema import Model
 
 
@@ -92,3 +95,29 @@ def _take(decision: Decision, model: Model, versions: list[FoundVersion]) -> Non
 def promotes_itself(model: Model, certificate: Certificate) -> bool:
     """Whether a version that went through staging goes on to production without a word."""
     return model.promotion == "auto" and certificate.passed
+
+
+def chosen_policy(configured: ReleasePolicy, chosen: str | None) -> ReleasePolicy:
+    """The configured policy, or another one that a person chose for this run, with its settings.
+
+    Raises ConfigurationError where there is no such policy.
+    """
+    if chosen is None:
+        return configured
+    shadow = configured.shadow if chosen == "canary" else None
+    settings = configured.model_dump() | {
+        "policy": chosen,
+        "shadow": shadow.model_dump() if shadow else None,
+    }
+    try:
+        return ReleasePolicy.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"policy {chosen!r}: {error.errors()[0]['msg']} (the run's tag slipway/policy)"
+        ) from error
+
+
+def longest_release_seconds(policy: ReleasePolicy) -> float:
+    """How long a run that follows a release may take: all its phases, and servers that start."""
+    phases = len(policy.steps) + (policy.shadow is not None) if policy.policy == "canary" else 0
+    return 3600 + phases * policy.max_seconds

@@ -12,8 +12,10 @@ from bentos.model_server.session import ModelLoadError
 from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
 from deploy.release import ReleaseError
+from deploy.rollout import GateError
 from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
+from deploy.traffic import TrafficError
 from deploy.versions import MissingFileError
 from orchestration.build_bento import BuildError
 from orchestration.export.errors import ExportError
@@ -27,6 +29,7 @@ _EXPLAINED = (
     ConfigurationError,
     ContractError,
     ExportError,
+    GateError,
     GatewayError,
     LedgerError,
     MissingFileError,
@@ -35,6 +38,7 @@ _EXPLAINED = (
     ReleaseError,
     SupervisorError,
     TargetError,
+    TrafficError,
 )
 
 

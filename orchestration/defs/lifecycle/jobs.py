@@ -1,23 +1,35 @@
-"""The lifecycle's two jobs for one model, each in one process: five steps cost no start-ups."""
+"""The jobs of one model, each in one process: five steps cost no start-ups."""
+
+import os
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
 
-from orchestration.defs.lifecycle.names import Names
-from serving_config.schema import Model
+from deploy.traffic import Actor
+from orchestration.defs.lifecycle.decisions import longest_release_seconds
+from orchestration.defs.lifecycle.failures import one_sentence
+from orchestration.defs.lifecycle.names import ACTOR_TAG, Names
+from orchestration.resources.serving import Serving
+from serving_config.schema import Configuration, Model
+
+_MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 
-def lifecycle_jobs(model: Model) -> list[UnresolvedAssetJobDefinition]:
+def lifecycle_jobs(
+    model: Model, configuration: Configuration
+) -> list[UnresolvedAssetJobDefinition]:
     """To staging, and from there to production."""
     names = Names(model.name)
     production = dg.AssetSelection.assets(names.asset("production_deployment"))
+    traffic = dg.AssetSelection.assets(names.asset("traffic"))
     everything = dg.AssetSelection.groups(names.identifier)
+    policy = configuration.release_policy("production", model.name)
     return [
         dg.define_asset_job(
             names.lifecycle_job,
-            selection=everything - production,
+            selection=everything - production - traffic,
             executor_def=dg.in_process_executor,
             description=f"{model.name}: from the registry to staging, proved on the way.",
         ),
@@ -26,5 +38,40 @@ def lifecycle_jobs(model: Model) -> list[UnresolvedAssetJobDefinition]:
             selection=production,
             executor_def=dg.in_process_executor,
             description=f"{model.name}: from staging to production.",
+            # The platform's own limit is an hour; a canary with little traffic may take longer.
+            tags={_MAX_RUNTIME_TAG: f"{longest_release_seconds(policy):.0f}"},
         ),
     ]
+
+
+class Rollback(dg.Config):
+    """Where, and what the ledger keeps as the reason."""
+
+    environment: str = "production"
+    reason: str = "by hand, in Dagster"
+
+
+def rollback_job(model: Model) -> dg.JobDefinition:
+    """All traffic back to the last healthy version, from Dagster's UI."""
+    names = Names(model.name)
+
+    @dg.op(name=f"{names.rollback_job}_now", description="One change of the ledger and the routes.")
+    def rollback(context: dg.OpExecutionContext, config: Rollback, serving: Serving) -> None:
+        actor = context.run.tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster"
+        with one_sentence(), serving.traffic() as traffic:
+            event = traffic.rollback(
+                config.environment, model.name, Actor(actor, context.run_id), config.reason
+            )
+        context.log.info(
+            f"{model.name} in {config.environment}: version {event.version} serves again"
+        )
+
+    @dg.job(
+        name=names.rollback_job,
+        executor_def=dg.in_process_executor,
+        description=f"{model.name}: all traffic back to the version that was healthy before.",
+    )
+    def job() -> None:
+        rollback()
+
+    return job

@@ -7,6 +7,8 @@ import dagster as dg
 # Runs that a sensor started carry it: what nobody asked for never puts an old version in front.
 AUTOMATIC_TAG = "slipway/automatic"
 ACTOR_TAG = "slipway/actor"
+# Of a person's run: how this once the version replaces the one that serves.
+POLICY_TAG = "slipway/policy"
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,13 @@ class Names:
         return f"{self.identifier}_to_production"
 
     @property
-    def pool(self) -> str:
-        """Deployments of one model go one at a time."""
-        return f"deploy_{self.identifier}"
+    def rollback_job(self) -> str:
+        """Back to the last healthy version."""
+        return f"{self.identifier}_rollback"
+
+    def pool(self, environment: str) -> str:
+        """Deployments of one model in one environment go one at a time; a canary takes its time."""
+        return f"deploy_{self.identifier}__{environment.replace('-', '_')}"
 
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:

@@ -45,7 +45,11 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def tick(configuration: Configuration, instance: dg.DagsterInstance) -> Any:
-    jobs = {job.name: job for m in configuration.models.values() for job in lifecycle_jobs(m)}
+    jobs = {
+        job.name: job
+        for m in configuration.models.values()
+        for job in lifecycle_jobs(m, configuration)
+    }
     sensor = registry_sensor(configuration, jobs)
 
     def run(cursor: str | None, **known: list[FoundVersion]) -> Any:
@@ -89,7 +93,11 @@ def test_a_registry_that_does_not_answer_is_an_error_and_not_an_empty_registry(
 ) -> None:
     sensor = registry_sensor(
         configuration,
-        {job.name: job for m in configuration.models.values() for job in lifecycle_jobs(m)},
+        {
+            job.name: job
+            for m in configuration.models.values()
+            for job in lifecycle_jobs(m, configuration)
+        },
     )
     Versions.known = None
     with pytest.raises(RegistryError):
