@@ -6,12 +6,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
-from deploy.local import local_traffic
 
 from deploy.control.progress import Progress, read_progress
 from deploy.events import Event
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.local import local_traffic
 from deploy.release import Release
 from deploy.rollout import Outcome, Request, replay_gate, roll_out
 from deploy.traffic import Traffic
