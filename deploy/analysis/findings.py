@@ -12,7 +12,6 @@ _SAID = {
     "refusals": "requests were refused",
     "latency": "predictions were {}",
     "predictions": "rows were of {}",
-    "confidence": "rows had a {}",
     "values": "rows had a {}",
     "disagreement": "rows got {}",
 }
@@ -48,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def apart(self) -> bool:
         """Whether the limit counts in both directions."""
-        return self.metric in ("predictions", "confidence", "values")
+        return self.metric in ("predictions", "confidence")
 
     @property
     def excess(self) -> float:
@@ -66,6 +65,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             return (
                 f"the predicted class's probability differs by {mine.share:.3g} on average over "
                 f"{mine.total:,} rows; at most {self.limit:g} is allowed"
+            )
+        if self.metric == "confidence" and other is not None:
+            return (
+                f"the predicted class had a probability of {mine.share:.3g} on average over "
+                f"{mine.total:,} rows, {other.share:.3g} over the stable version's "
+                f"{other.total:,}; at most {self.limit:g} apart is allowed"
             )
         said = f"{percent(mine.share)} of {mine.total:,} {_SAID[self.metric].format(self.detail)}"
         if other is None:

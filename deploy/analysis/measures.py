@@ -12,6 +12,8 @@ from serving_config.release import Health, ReleasePolicy
 SLOW_SHARE = 0.01
 # In seconds; slow is never less than that, however fast the stable version is.
 SHORTEST_SLOW = 0.05
+# What a share is of, and the two versions' counts.
+Part = tuple[str, int, int]
 
 
 def failures(
@@ -80,28 +82,54 @@ def classes(
 def confidences(
     policy: ReleasePolicy, candidate: Counters, stable: Counters, alpha: float
 ) -> Iterator[Finding]:
-    """The share of rows up to each bound of the predicted class's probability."""
-    counts = _up_to("probability", candidate.confidences, stable.confidences)
-    return _apart("confidence", policy, candidate, stable, counts, alpha)
+    """The predicted class's mean probability, each taken as its bucket's upper bound.
+
+    Not the share up to each bound: a model that is a little surer of everything is no other model.
+    """
+    if not (candidate.confidences or stable.confidences):
+        return
+    mine, other = (
+        interval(
+            sum(min(1.0, float(bound)) * count for bound, count in cells.items()),
+            (rows := sum(cells.values())),
+            alpha,
+            _independent(rows, version),
+        )
+        for version in (candidate, stable)
+        for cells in (version.confidences,)
+    )
+    yield finding("confidence", "", mine, other, policy.analysis.max_prediction_shift)
 
 
 def values(
     policy: ReleasePolicy, candidate: Counters, stable: Counters, alpha: float
 ) -> Iterator[Finding]:
-    """The share of rows up to each bound of a regression's value."""
-    counts = _up_to("value", candidate.values, stable.values)
+    """Too many small values, or too many large ones: a regression's rows up to each bound against
+    the stable version's up to the next one, and those above it likewise.
+
+    The next one, so that a value which crosses a bound by a hair counts for nothing: the distance
+    of two distributions that Lévy defined, with a bucket for its step.
+    """
+    counts = [*_small_values(candidate.values, stable.values)]
+    counts += _large_values(candidate.values, stable.values)
     return _apart("values", policy, candidate, stable, counts, alpha)
 
 
-def _up_to(
-    noun: str, mine: Mapping[str, int], other: Mapping[str, int]
-) -> list[tuple[str, int, int]]:
-    """Cumulated counts at each bound but the last, below which everything is."""
+def _small_values(mine: Mapping[str, int], other: Mapping[str, int]) -> Iterator[Part]:
     bounds = sorted({*mine, *other}, key=float)
     one = accumulate(mine.get(bound, 0) for bound in bounds)
-    two = accumulate(other.get(bound, 0) for bound in bounds)
-    named = (f"{noun} of at most {float(bound):g}" for bound in bounds)
-    return list(zip(named, one, two, strict=True))[:-1]
+    two = [*accumulate(other.get(bound, 0) for bound in bounds)]
+    for bound, few, next_few in zip(bounds, one, two[1:], strict=False):
+        yield f"value of at most {float(bound):g}", few, next_few
+
+
+def _large_values(mine: Mapping[str, int], other: Mapping[str, int]) -> Iterator[Part]:
+    bounds = sorted({*mine, *other}, key=float, reverse=True)
+    one = accumulate(mine.get(bound, 0) for bound in bounds)
+    two = [*accumulate(other.get(bound, 0) for bound in bounds)]
+    # What is in the buckets so far lies above the bound of the next one below.
+    for below, many, next_many in zip(bounds[1:], one, two[1:], strict=False):
+        yield f"value above {float(below):g}", many, next_many
 
 
 def _apart(
@@ -109,7 +137,7 @@ def _apart(
     policy: ReleasePolicy,
     candidate: Counters,
     stable: Counters,
-    counts: list[tuple[str, int, int]],
+    counts: list[Part],
     alpha: float,
 ) -> Iterator[Finding]:
     """alpha: of one interval if there were one part only."""
@@ -125,7 +153,7 @@ def _apart(
         )
 
 
-_CELLS = {"predictions": "predictions", "confidence": "confidences", "values": "values"}
+_CELLS = {"predictions": "predictions", "values": "values"}
 
 
 def _independent(rows: int, counters: Counters) -> float:

@@ -64,7 +64,7 @@ def compare(
         measures.slowness(policy, candidate, stable, baseline, alpha / 2),
         measures.health_p99(policy.health, candidate, alpha / 2),
         *_worst(measures.classes(policy, candidate, stable, alpha)),
-        *_worst(measures.confidences(policy, candidate, stable, alpha)),
+        *measures.confidences(policy, candidate, stable, alpha),
         *_worst(measures.values(policy, candidate, stable, alpha)),
     ]
     return _decide(findings, candidate.requests, seconds, policy, policy.max_seconds)

@@ -41,7 +41,7 @@ def rolled_back(fault: str) -> list[Released]:
         ("ten times slower", 80, "predictions were slower than 0."),
         ("a class of 30 % has vanished", 150, "rows were of class"),
         ("two labels swapped (60 and 30 %)", 400, "rows were of class"),
-        ("always sure", 60, "rows had a probability of at most"),
+        ("always sure", 4000, "the predicted class had a probability of"),
     ],
 )
 def test_a_bad_version_is_rolled_back_soon_and_for_what_it_does(
