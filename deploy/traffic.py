@@ -6,12 +6,21 @@ the record. After a kill in between, the same call again, or the controller, end
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from deploy.changes import bring_up, carry_out, continued, head, leftovers, tidy
+from deploy.changes import (
+    bring_up,
+    carry_out,
+    continued,
+    ensure_server,
+    head,
+    leftovers,
+    tidy,
+)
 from deploy.events import Action, Change, Event, LedgerConflictError, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.history import last_healthy
@@ -24,11 +33,16 @@ from deploy.weights import (
     NotLiveError,
     TrafficError,
     require_live,
+    require_room_beside,
     weights_of,
     whole_weights,
 )
 
 __all__ = ["Actor", "NotLiveError", "NothingToRollBackToError", "Traffic", "TrafficError"]
+
+
+# A state that moves that often has somebody else at work.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -83,41 +97,53 @@ class Traffic:
         """Bring up a verified version beside the live ones, without traffic. The event is the last
         one where it is live already. A release in progress goes on."""
         release.require_certificate(environment)
+        state, _ = self._read(environment, release.model, expected)
+        require_room_beside(state, release)
+        name = cluster_name(environment, release.model, release.live())
+        try:
+            with self.target.hold(name):  # started once, however often the ledger moves
+                ensure_server(self.target, release, environment)
+                return _patiently(
+                    expected, lambda: self._load(release, environment, actor, expected)
+                )
+        except BaseException:
+            self.target.stop(name)
+            raise
+
+    def _load(
+        self, release: Release, environment: str, actor: Actor, expected: int | None
+    ) -> Event:
         state, last = self._read(environment, release.model, expected)
         subject = release.live(weight=0)
-        beside = find(state.live, subject.label)
-        if last is None or not state.live:
-            raise NotLiveError(
-                f"nothing of {release.model} is live in {environment}, so there is nothing to "
-                f"load version {subject.label} beside: promote it instead"
-            )
-        if beside is not None and beside.bento_digest == subject.bento_digest:
+        require_room_beside(state, release)
+        if last is not None and find(state.live, subject.label) is not None:
             self.target.route()
             return last
-        if beside is not None:
-            raise TrafficError(
-                f"another build of {release.model} version {subject.label} is live in "
-                f"{environment} ({beside.bento}): promote this one instead, or retire that one"
-            )
         evidence = proof(subject) | continued(last)
         live = (subject, *state.live)
         change = _change(state, "load", subject, live, actor, evidence)
-        return bring_up(self.ledger, self.target, release, change)
+        return carry_out(self.ledger, self.target, change)
 
     def retire(
         self, environment: str, model: str, label: str, actor: Actor, expected: int | None = None
     ) -> Event:
         """Let a version without traffic go: drain and stop its server."""
-        state, last = self._read(environment, model, expected)
-        if last is not None and (last.action, last.label) == ("retire", label):
-            event = last  # again, after a kill in between
-            self.target.route()
-        else:
-            subject = _require_idle(state, label, last)
-            live = tuple(item for item in state.live if item.label != label)
-            event = self._carry_out(state, "retire", subject, live, actor, continued(last))
+        event = _patiently(
+            expected, lambda: self._retire(environment, model, label, actor, expected)
+        )
         self.tidy(environment, model)
         return event
+
+    def _retire(
+        self, environment: str, model: str, label: str, actor: Actor, expected: int | None
+    ) -> Event:
+        state, last = self._read(environment, model, expected)
+        if last is not None and (last.action, last.label) == ("retire", label):
+            self.target.route()
+            return last  # again, after a kill in between
+        subject = _require_idle(state, label, last)
+        live = tuple(item for item in state.live if item.label != label)
+        return self._carry_out(state, "retire", subject, live, actor, continued(last))
 
     def rollback(
         self,
@@ -136,8 +162,26 @@ class Traffic:
         rollback that was killed before that is ended, not followed by another one. Raises
         NothingToRollBackToError; CertificateError and ReleaseError where the Bento was changed.
         """
+        first = self.ledger.state(environment, model).generation
+        return _patiently(
+            expected,
+            lambda: self._rollback(environment, model, actor, reason, expected, evidence, first),
+        )
+
+    def _rollback(
+        self,
+        environment: str,
+        model: str,
+        actor: Actor,
+        reason: str,
+        expected: int | None,
+        evidence: Mapping[str, Any] | None,
+        first: int,
+    ) -> Event:
+        """first: the generation when it was asked for; of two rollbacks at once one is done."""
         state, last = self._read(environment, model, expected)
-        if last is not None and last.action == "rollback" and self._is_unfinished(state):
+        done = last is not None and last.action == "rollback"
+        if last is not None and done and (state.generation > first or self._is_unfinished(state)):
             self.target.route()
             return last
         goal = msgspec.structs.replace(self._goal(state, last), weight=100, mirror=0)
@@ -216,6 +260,15 @@ class Traffic:
     ) -> Event:
         change = _change(state, action, subject, live, actor, evidence)
         return carry_out(self.ledger, self.target, change)
+
+
+def _patiently(expected: int | None, change: Callable[[], Event]) -> Event:
+    """Where the state moved meanwhile, as a controller does it, look again: for changes that mean
+    the same on any state. Not for who has said which state it is for."""
+    for _ in range(_ATTEMPTS if expected is None else 0):
+        with suppress(LedgerConflictError):
+            return change()
+    return change()
 
 
 def _change(

@@ -5,6 +5,7 @@ from typing import Any
 
 from deploy.events import Live, State
 from deploy.phases import find
+from deploy.release import Release
 
 
 class TrafficError(ValueError):
@@ -50,3 +51,19 @@ def require_live(state: State, label: str) -> Live:
             f"{weights_of(state)}; load it first"
         )
     return live
+
+
+def require_room_beside(state: State, release: Release) -> None:
+    """Raise where the release cannot be loaded: beside nothing, or beside another build of it."""
+    label, where = release.live().label, f"{release.model} version {release.live().label}"
+    if not state.live:
+        raise NotLiveError(
+            f"nothing of {release.model} is live in {state.environment}, so there is nothing to "
+            f"load version {label} beside: promote it instead"
+        )
+    beside = find(state.live, label)
+    if beside is not None and beside.bento_digest != release.bundle.digest:
+        raise TrafficError(
+            f"another build of {where} is live in {state.environment} ({beside.bento}): promote "
+            "this one instead, or retire that one"
+        )

@@ -350,3 +350,36 @@ def test_while_a_canary_runs_another_candidate_is_told_to_wait(target: MemoryTar
         promote(target, release(1))
     assert weights(target) == {"2": 10, "1": 90}
     assert stored(release(3).live()).model == "iris"
+
+
+def test_a_state_that_moves_while_a_version_is_loaded_is_no_reason_to_start_it_again(
+    two: Traffic, target: MemoryTarget
+) -> None:
+    third, ninth = release(3), release(9)
+    moved: list[str] = []
+
+    def move(call: str) -> None:
+        if call == f"wait_ready {name_of(third)}" and not moved:
+            moved.append(call)
+            traffic_of(target).load(ninth, PLACE[0], ANN)
+
+    target.after = move
+    two.load(third, PLACE[0], ANN)
+    assert set(weights(target)) == {"1", "2", "3", "9"}
+    assert target.calls.count(f"start {name_of(third)}") == 1
+
+
+def test_two_rollbacks_at_once_go_back_once(target: MemoryTarget) -> None:
+    for version in (1, 2, 3):
+        promote(target, release(version))
+    at_once: list[str] = []
+
+    def other(call: str) -> None:
+        if call.startswith("wait_ready") and not at_once:
+            at_once.append(call)
+            traffic_of(target).rollback(*PLACE, ANN, "slow")
+
+    target.after = other
+    traffic_of(target).rollback(*PLACE, ANN, "wrong")
+    assert weights(target) == {"2": 100}
+    assert [event.action for event in target.ledger.events()].count("rollback") == 1

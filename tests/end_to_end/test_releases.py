@@ -139,7 +139,7 @@ def test_a_good_version_is_released_step_by_step(platform: Checkout, second: int
         ("healthy", 100),
     ]
     assert in_production(platform, MODEL, TRIGGER, second)
-    assert "production" in platform.must("split", MODEL)
+    assert "100 %" in platform.must("split", MODEL)
 
 
 BAD = {"wrong answers": mislabelled, "slow": slow, "failing": failing}

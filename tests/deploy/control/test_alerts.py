@@ -281,4 +281,7 @@ def limited(p99_ms: float) -> Configuration:
     health = production.release.health.model_copy(update={"p99_ms": p99_ms})
     release = production.release.model_copy(update={"health": health})
     changed = {"production": production.model_copy(update={"release": release})}
-    return SHIPPED.model_copy(update={"environments": SHIPPED.environments | changed})
+    models = {n: m.model_copy(update={"release": {}}) for n, m in SHIPPED.models.items()}
+    return SHIPPED.model_copy(
+        update={"environments": SHIPPED.environments | changed, "models": models}
+    )
