@@ -125,7 +125,7 @@ def _decide(
         decision = "promote"
         reason = f"{requests:,} requests in {seconds:.0f} s, within all limits"
     elif seconds >= max_seconds:
-        decision, reason = "rollback", f"rolled back: only {counted} came in {seconds:.0f} s"
+        decision, reason = "rollback", f"only {counted} came in {seconds:.0f} s"
     return _analysis(findings, requests, seconds, decision, reason)
 
 
@@ -134,7 +134,7 @@ def _analysis(
 ) -> Analysis:
     """That decision, unless a limit is passed."""
     if breached := [found for found in findings if found.breached]:
-        decision, reason = "rollback", f"rolled back: {breached[0].sentence()}"
+        decision, reason = "rollback", f"{breached[0].sentence()}"
     return Analysis(
         decision=decision,
         reason=reason,

@@ -173,7 +173,7 @@ class Controller:
         if self._unanswered[key] < _LOOKS_WITHOUT_AN_ANSWER:
             return _unseen("hold", str(error), look.seconds)
         label = look.phase.candidate
-        reason = f"rolled back: version {label} does not answer: {error}"
+        reason = f"version {label} does not answer: {error}"
         return _unseen("rollback", reason, look.seconds)
 
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:

@@ -44,14 +44,14 @@ def test_a_candidate_that_fails_is_rolled_back_with_the_numbers() -> None:
     found = judged(Counters(requests=812, errors=33))
     assert found.decision == "rollback"
     assert found.reason == (
-        "rolled back: 4.06 % of 812 requests failed, 0.1 % of the stable version's 7,310; "
+        "4.06 % of 812 requests failed, 0.1 % of the stable version's 7,310; "
         "at most 1 % more is allowed"
     )
 
 
 def test_a_candidate_that_refuses_what_the_stable_version_takes_is_rolled_back() -> None:
     found = judged(Counters(requests=200, refusals=100))
-    assert found.reason.startswith("rolled back: 50 % of 200 requests were refused, 0 % of the")
+    assert found.reason.startswith("50 % of 200 requests were refused, 0 % of the")
 
 
 def test_a_slow_answer_takes_longer_than_three_times_the_usual_p99() -> None:
@@ -60,7 +60,7 @@ def test_a_slow_answer_takes_longer_than_three_times_the_usual_p99() -> None:
     found = judged(slow, baseline=baseline)
     # The p99 is 22 ms; three times that lies in the bucket up to 0.1 s.
     assert found.reason == (
-        "rolled back: 50 % of 200 predictions were slower than 0.1 s, 0 % of the stable version's "
+        "50 % of 200 predictions were slower than 0.1 s, 0 % of the stable version's "
         "7,303; at most 5 % more is allowed"
     )
 
@@ -166,7 +166,7 @@ def test_rows_count_for_their_requests_where_their_sizes_are_not_known() -> None
 
 def test_a_stable_version_without_requests_leaves_the_absolute_limits() -> None:
     failing = judged(Counters(requests=200, errors=40), NOTHING)
-    assert failing.reason == "rolled back: 20 % of 200 requests failed; at most 1 % is allowed"
+    assert failing.reason == "20 % of 200 requests failed; at most 1 % is allowed"
     slow = judged(Counters(requests=200, durations=durations(150, 50)), NOTHING)
     assert slow.reason.endswith("predictions were slower than 0.5 s; at most 1 % is allowed")
     assert judged(Counters(requests=200, refusals=200), NOTHING, 30).decision == "hold"
@@ -178,7 +178,7 @@ def test_a_stable_version_without_requests_leaves_the_absolute_limits() -> None:
         (499, 70, "hold", "499 of 500 requests and 70 of 60 s so far, within all limits"),
         (5000, 59, "hold", "5,000 of 500 requests and 59 of 60 s so far, within all limits"),
         (500, 60, "promote", "500 requests in 60 s, within all limits"),
-        (12, 3600, "rollback", "rolled back: only 12 of 500 requests came in 3600 s"),
+        (12, 3600, "rollback", "only 12 of 500 requests came in 3600 s"),
     ],
 )
 def test_a_step_ends_with_enough_requests_and_time(
@@ -190,7 +190,7 @@ def test_a_step_ends_with_enough_requests_and_time(
 
 def test_a_passed_limit_comes_before_enough_requests() -> None:
     assert judged(Counters(requests=600, errors=300), seconds=3600).reason.startswith(
-        "rolled back: 50 % of 600 requests failed"
+        "50 % of 600 requests failed"
     )
 
 
@@ -201,7 +201,7 @@ def test_the_bake_time_holds_until_a_limit_is_passed() -> None:
         "1,000,000 requests in 300 s, within all limits",
     )
     bad = watch(POLICY.health, 0.01, Counters(requests=300, errors=30), 5)
-    assert bad.reason == "rolled back: 10 % of 300 requests failed; at most 1 % is allowed"
+    assert bad.reason == "10 % of 300 requests failed; at most 1 % is allowed"
 
 
 def test_a_phase_takes_its_part_of_the_chance_of_a_false_rollback() -> None:
@@ -260,18 +260,18 @@ def shadowed(seconds: float = 30, **counted: float) -> Analysis:
     [
         (
             shadowed(pairs=300, rows=300, disagreements=60),
-            "rolled back: 20 % of 300 rows got another class or value; at most 5 % is allowed",
+            "20 % of 300 rows got another class or value; at most 5 % is allowed",
         ),
         (
             shadowed(pairs=300, rows=300, difference=90.0),
-            "rolled back: the predicted class's probability differs by 0.3 on average over "
+            "the predicted class's probability differs by 0.3 on average over "
             "300 rows; at most 0.1 is allowed",
         ),
         (
             shadowed(pairs=90, rows=90, failed=10),
-            "rolled back: 10 % of 100 requests failed; at most 1 % is allowed",
+            "10 % of 100 requests failed; at most 1 % is allowed",
         ),
-        (shadowed(3600, pairs=3), "rolled back: only 3 of 200 requests came in 3600 s"),
+        (shadowed(3600, pairs=3), "only 3 of 200 requests came in 3600 s"),
     ],
 )
 def test_a_shadow_that_answers_otherwise_goes_back(found: Analysis, reason: str) -> None:
