@@ -55,7 +55,7 @@ def _revert(ledger: Ledger, target: Target, change: Change, event: Event) -> Non
     back = Change(
         base=event.state,
         action="revert",
-        subject=msgspec.structs.replace(change.subject, weight=0, mirror=0),
+        subject=change.subject.with_share(0),
         live=base.live,
         actor=change.actor,
         dagster_run=change.dagster_run,

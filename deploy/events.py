@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from bentos.model_server.contract import version_label
+
 GENESIS = "0" * 64
 # deploy, promote: all traffic to one version (of staging, of the others). load: a version beside
 # the live ones, without traffic. shadow, canary: a release's next phase. split: by hand. healthy:
@@ -54,12 +56,12 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, 
 
     @property
     def label(self) -> str:
-        """How clients name it: `3`, or `3-int8` for another variant than fp32."""
-        return _label(self.version, self.variant)
+        """How clients name it."""
+        return version_label(self.version, self.variant)
 
-
-def _label(version: int, variant: str) -> str:
-    return str(version) if variant == "fp32" else f"{version}-{variant}"
+    def with_share(self, weight: int, mirror: int = 0) -> "Live":
+        """The same version with another share of the traffic."""
+        return msgspec.structs.replace(self, weight=weight, mirror=mirror)
 
 
 class Counters(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -133,7 +135,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """How clients name the version that the event is about."""
-        return _label(self.version, self.variant)
+        return version_label(self.version, self.variant)
 
     @property
     def state(self) -> State:

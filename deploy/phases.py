@@ -21,10 +21,15 @@ def find(live: tuple[Live, ...], label: str) -> Live | None:
     return next((item for item in live if item.label == label), None)
 
 
+def without(live: tuple[Live, ...], *labels: str | None) -> tuple[Live, ...]:
+    """The live versions but those of these labels."""
+    return tuple(item for item in live if item.label not in labels)
+
+
 def stable_beside(live: tuple[Live, ...], label: str) -> Live | None:
     """The version that the one called `label` is to replace: the one with most traffic, and the
     newest of those; None where no other has any."""
-    others = [item for item in live if item.label != label and item.weight > 0]
+    others = [item for item in without(live, label) if item.weight > 0]
     return max(others, key=lambda item: (item.weight, item.version), default=None)
 
 
@@ -60,14 +65,12 @@ def live_in(phase: Phase, live: tuple[Live, ...]) -> tuple[Live, ...]:
         raise ValueError(f"a {phase.name} needs version {phase.candidate} beside a stable one")
     percent = share(phase)
     if phase.name == "bake":
-        return replace(candidate, weight=100, mirror=0), replace(stable, weight=0, mirror=0)
-    mirrored = phase.name == "shadow"
-    weight, mirror = (0, percent) if mirrored else (percent, 0)
-    rest = (item for item in live if item.label not in (candidate.label, stable.label))
+        return candidate.with_share(100), stable.with_share(0)
+    weight, mirror = (0, percent) if phase.name == "shadow" else (percent, 0)
     return (
-        replace(candidate, weight=weight, mirror=mirror),
-        replace(stable, weight=100 - weight, mirror=0),
-        *(replace(item, weight=0, mirror=0) for item in rest),
+        candidate.with_share(weight, mirror),
+        stable.with_share(100 - weight),
+        *(item.with_share(0) for item in without(live, candidate.label, stable.label)),
     )
 
 

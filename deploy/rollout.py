@@ -22,7 +22,7 @@ from deploy.events import (
     State,
 )
 from deploy.ledger import Ledger
-from deploy.phases import baseline, begin, find, proof, share, stable_beside
+from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
 from deploy.release import Release
 from deploy.replay import replay
 from deploy.targets.base import Target, TargetError
@@ -157,7 +157,7 @@ class _Rollout:
         return Phase(
             name=name,
             candidate=self.subject.label,
-            stable=msgspec.structs.replace(stable, weight=100, mirror=0) if stable else None,
+            stable=stable.with_share(100) if stable else None,
             policy=self.request.policy.model_dump(mode="json"),
         )
 
@@ -217,14 +217,14 @@ class _Rollout:
 
     def _load(self) -> Event:
         """The candidate live without traffic; its phase goes on if the version before bakes."""
-        subject = msgspec.structs.replace(self.subject, weight=0)
+        subject = self.request.release.live(weight=0)
         mine = find(self.before.live, subject.label)
         if self.last is not None and mine is not None and mine.bento_digest == subject.bento_digest:
             ensure_server(self.target, self.request.release, self.request.environment)
             self.target.route()  # whoever loaded it may have been killed before that
             return self.last
-        others = tuple(live for live in self.before.live if live.label != subject.label)
-        change = self._change("load", (subject, *others), continued(self.last), self.before)
+        live = (subject, *without(self.before.live, subject.label))
+        change = self._change("load", live, continued(self.last), self.before)
         return bring_up(self.ledger, self.target, self.request.release, change)
 
     def _leave(self, loaded: Event, reason: str, evidence: dict[str, Any]) -> None:
@@ -232,12 +232,11 @@ class _Rollout:
         subject = find(loaded.live, self.subject.label)
         if subject is None or subject.weight > 0:
             return
-        others = tuple(live for live in loaded.live if live.label != subject.label)
         change = Change(
             base=loaded.state,
             action="retire",
             subject=subject,
-            live=others,
+            live=without(loaded.live, subject.label),
             actor=self.request.actor,
             dagster_run=self.request.dagster_run,
             evidence={"reason": reason} | evidence | continued(loaded),

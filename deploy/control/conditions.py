@@ -99,11 +99,10 @@ def _of_server(
 
 
 def _rolled_back(event: Event) -> Condition:
-    version = str(event.version) if event.variant == "fp32" else f"{event.version}-{event.variant}"
-    about = _about(event.environment, event.model, version, event.variant)
+    about = _about(event.environment, event.model, event.label, event.variant)
     # The event is about the version that traffic went back to.
     found = event.evidence.get("from")
     left = ", ".join(map(str, found)) if isinstance(found, list) else ""
     reason = event.evidence.get("reason") or "no reason given"
-    value = f"From version {left or '(unknown)'} back to {version}, by {event.actor}: {reason}"
+    value = f"From version {left or '(unknown)'} back to {event.label}, by {event.actor}: {reason}"
     return _condition("ReleaseRolledBack", about, event.action == "rollback", value, "", True)

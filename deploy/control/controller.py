@@ -23,7 +23,7 @@ from deploy.control.progress import clear_progress, write_progress
 from deploy.events import Change, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
-from deploy.phases import begin, find, following
+from deploy.phases import begin, find, following, without
 from deploy.targets.base import TargetError
 from deploy.traffic import Actor, Traffic
 
@@ -209,7 +209,7 @@ class Controller:
             base=event.state,
             action="healthy",
             subject=candidate,
-            live=tuple(live for live in event.live if live.label != stable),
+            live=without(event.live, stable),
             actor=NAME,
             dagster_run=event.dagster_run,
             evidence=_evidence(analysis),
