@@ -1,6 +1,7 @@
 """What the ledger says: what is live, the events that led to it, and changes to make."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -169,3 +170,29 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     dagster_run: str | None = None
     evidence: dict[str, Any] = {}
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who changes something, as the ledger will say; dagster_run where one does."""
+
+    name: str
+    dagster_run: str | None = None
+
+    def change(
+        self,
+        base: State,
+        action: Action,
+        subject: Live,
+        live: tuple[Live, ...],
+        evidence: Mapping[str, Any],
+    ) -> Change:
+        """A change that this one wants."""
+        return Change(
+            base=base,
+            action=action,
+            subject=subject,
+            live=live,
+            actor=self.name,
+            dagster_run=self.dagster_run,
+            evidence=dict(evidence),
+        )

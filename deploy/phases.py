@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.events import Action, Change, Counters, Event, Live, Phase, State
+from deploy.events import Action, Actor, Change, Counters, Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.targets.base import Target
 from serving_config.release import ReleasePolicy
@@ -91,11 +91,9 @@ def begin(
     phase: Phase,
     last: Event,
     target: Target,
-    *,
-    actor: str,
-    dagster_run: str | None = None,
+    actor: Actor,
+    evidence: Mapping[str, Any],
     action: Action | None = None,
-    evidence: Mapping[str, Any] | None = None,
 ) -> Change:
     """The change that begins a phase of the release that `last` belongs to. With a bake time of
     0 seconds the candidate gets everything and the release is over."""
@@ -107,12 +105,5 @@ def begin(
     else:
         live, added = live[:1], {}
     default: Action = "promote" if phase.name == "bake" else phase.name
-    return Change(
-        base=last.state,
-        action=action or default,
-        subject=live[0],
-        live=live,
-        actor=actor,
-        dagster_run=dagster_run,
-        evidence=proof(live[0]) | dict(evidence or {}) | added,
-    )
+    said = proof(live[0]) | dict(evidence) | added
+    return actor.change(last.state, action or default, live[0], live, said)

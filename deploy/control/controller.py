@@ -20,12 +20,12 @@ from deploy.changes import carry_out, is_of, tidy
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
 from deploy.control.progress import clear_progress, write_progress
-from deploy.events import Change, Event, LedgerConflictError, LedgerError, Phase, State
+from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.phases import begin, find, following, without
 from deploy.targets.base import TargetError
-from deploy.traffic import Actor, Traffic
+from deploy.traffic import Traffic
 
 logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
@@ -179,21 +179,14 @@ class Controller:
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)
         if coming is not None:
-            change = begin(
-                coming,
-                event,
-                self._target,
-                actor=NAME,
-                dagster_run=event.dagster_run,
-                evidence=_evidence(analysis),
-            )
+            change = begin(coming, event, self._target, _actor(event), _evidence(analysis))
             carry_out(self._ledger, self._target, change)
 
     def _go_back(self, event: Event, analysis: Analysis) -> None:
         self._traffic.rollback(
             event.environment,
             event.model,
-            Actor(NAME, event.dagster_run),
+            _actor(event),
             analysis.reason,
             expected=event.generation,
             evidence=_evidence(analysis),
@@ -205,15 +198,8 @@ class Controller:
         if candidate is None:
             return
         stable = phase.stable.label if phase.stable else None
-        change = Change(
-            base=event.state,
-            action="healthy",
-            subject=candidate,
-            live=without(event.live, stable),
-            actor=NAME,
-            dagster_run=event.dagster_run,
-            evidence=_evidence(analysis),
-        )
+        live = without(event.live, stable)
+        change = _actor(event).change(event.state, "healthy", candidate, live, _evidence(analysis))
         carry_out(self._ledger, self._target, change)
 
     def _wanted_probes(self, releases: list[Event]) -> dict[Key, Event]:
@@ -225,6 +211,11 @@ class Controller:
                 if phase and phase.name == "canary" and phase.policy.get(_PROBES):
                     wanted[event.environment, event.model] = event
         return wanted
+
+
+def _actor(event: Event) -> Actor:
+    """The controller, for the run that began the release."""
+    return Actor(NAME, event.dagster_run)
 
 
 def _evidence(analysis: Analysis) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.local import local_traffic
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, replay_gate, roll_out
+from deploy.replay import replay_gate
+from deploy.rollout import Outcome, Request, roll_out
 from deploy.traffic import Traffic
 from deploy.versions import VersionFolder, built_release
 from serving_config.load import FOLDER, load
