@@ -14,6 +14,7 @@ from rich.table import Table
 
 from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import FINISHED, DagsterClient, RunStatus
+from deploy.dagster_names import job_name
 from deploy.keys import platform_headers
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
@@ -22,7 +23,7 @@ from orchestration.cli.demo_traffic import Client
 from orchestration.cli.follow import render, require_success
 from orchestration.cli.models import live_version, registered_versions, train_and_register
 from orchestration.cli.output import console
-from orchestration.cli.platform import job_name, start
+from orchestration.cli.platform import start
 from orchestration.cli.status import addresses, dagster_url, gateway_url
 from orchestration.release_progress import Reporter, is_release_of, sentence
 from serving_config.schema import Model

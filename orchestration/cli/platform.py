@@ -11,6 +11,7 @@ import click
 import httpx
 
 from deploy.dagster_client import DagsterClient, DagsterError
+from deploy.dagster_names import job_name
 from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
 from deploy.ledger import open_ledger
@@ -31,15 +32,6 @@ _POLL_SECONDS = 0.2
 
 class StartError(RuntimeError):
     """The platform did not come up; the message says which part and where its log is."""
-
-
-def job_name(model: str, target: str) -> str:
-    """The job that takes a model to staging or production.
-
-    As orchestration.defs.lifecycle.names has it; a test holds the two together. Importing
-    Dagster for it would cost every command 2 s.
-    """
-    return f"{model.replace('-', '_')}_to_{target}"
 
 
 def start(platform: LocalPlatform) -> None:
