@@ -81,7 +81,7 @@ class Parts:
             traffic=traffic,
             observer=self.observer,
             keys=Keys(home.keys, required=home.platform_key.exists()),
-            dagster=DagsterClient(f"http://127.0.0.1:{configuration.platform.dagster.port}"),
+            dagster=DagsterClient(configuration.platform.dagster.url),
             usage=partial(usage, Supervisor(home)),
             alerts=self.alerting.current,
         )

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import closing
 from itertools import groupby
 from typing import Any
 
@@ -150,7 +149,7 @@ def _second_version(platform: LocalPlatform, model: Model) -> None:
 
 def _shares(platform: LocalPlatform, model: str, label: str) -> list[int]:
     """The version's shares of production's traffic, one after the other."""
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         events = ledger.events(model, "production")
     shares = [live.weight for event in events for live in event.live if live.label == label]
     return [share for share, _ in groupby(shares) if share]

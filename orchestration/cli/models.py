@@ -116,10 +116,7 @@ def verify(model: str, version: int | None) -> None:
 
 def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
     """The version that has the most traffic there, or None."""
-    ledger = open_ledger(platform.home, platform.configuration)
-    try:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         state = ledger.state(environment, model)
-    finally:
-        ledger.close()
     served = max(state.live, key=lambda live: live.weight, default=None)
     return served.version if served else None

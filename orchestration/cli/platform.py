@@ -97,9 +97,8 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
     """Start the live servers that are missing, and bring the gateway to what is live."""
-    ledger = open_ledger(platform.home, platform.configuration)
     supervisor = Supervisor(platform.home)
-    try:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         running = server_ports(supervisor.names())
         for spec in live_servers(platform, ledger):
             if not server_ports([spec.name]).keys() <= running.keys():
@@ -107,8 +106,6 @@ def _follow_the_ledger(platform: LocalPlatform) -> None:
         LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
         ).route()
-    finally:
-        ledger.close()
 
 
 def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> None:
