@@ -2,30 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from deploy.analysis.window import percentile
+from deploy.control.observer import Observation
 from deploy.events import Counters, Event, Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.monitoring.catalog import annotations, labels, milliseconds, percent
 from deploy.monitoring.rules import duration
 from serving_config.schema import Configuration
-
-
-class Observation(Protocol):
-    """The last look at one server; see deploy.control.observer."""
-
-    @property
-    def recent(self) -> Counters:
-        """What it counted within the window."""
-
-    @property
-    def seconds(self) -> float:
-        """Over how many seconds that is."""
-
-    @property
-    def failing_since(self) -> float | None:
-        """Since when it cannot be observed (monotonic seconds); None while it can."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ import msgspec
 
 from deploy.analysis.verdict import Analysis
 from deploy.changes import carry_out, is_of, tidy
+from deploy.control.last_events import LastEvents
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
 from deploy.control.progress import clear_progress, write_progress
 from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
-from deploy.gateway.routes import cluster_name
 from deploy.home import Home
+from deploy.live import clusters
 from deploy.phases import begin, find, following, without
 from deploy.targets.base import TargetError
 from deploy.traffic import Traffic
@@ -52,7 +53,7 @@ class Controller:
         self._traffic, self._home, self._clock = traffic, home, clock
         self._ledger, self._target = traffic.ledger, traffic.target
         self._executor = executor or ThreadPoolExecutor(_WORKERS, thread_name_prefix=NAME)
-        self._events: dict[tuple[str, str], Event] = {}
+        self._last_events = LastEvents(self._ledger)
         self._busy: set[Key] = set()
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
@@ -85,17 +86,16 @@ class Controller:
 
     def _in_progress(self, states: dict[tuple[str, str], State]) -> list[Event]:
         """The last events of what is in progress; only what changed is read."""
+        releases = []
         for key, state in states.items():
-            known = self._events.get(key)
-            if known is None or known.generation != state.generation:
+            if self._last_events.has_moved(state):
                 self._unanswered.pop(key, None)
-                known = self._ledger.last_event(*key)
-                if known is None:
-                    continue
-                self._events[key] = known
-            if "phase" not in known.evidence and key not in self._busy:
+            last = self._last_events.of(state)
+            if last is not None and "phase" in last.evidence:
+                releases.append(last)
+            elif last is not None and key not in self._busy:
                 clear_progress(self._home, *key)
-        return [event for event in self._events.values() if "phase" in event.evidence]
+        return releases
 
     def _start(self, key: Key, act: Callable[[Any], None], subject: object) -> None:
         """Unless it is still at it, or waits after a failure."""
@@ -129,7 +129,7 @@ class Controller:
         """
         if not self._target.in_step():
             self._target.route()
-        wanted = {cluster_name(*key, live) for key, item in states.items() for live in item.live}
+        wanted = clusters(states.values())
         names = [name for name in self._target.servers() if name not in wanted]
         for environment, model in states:
             if any(is_of(name, environment, model) for name in names):

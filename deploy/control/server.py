@@ -72,7 +72,9 @@ class Parts:
         window = configuration.platform.alerts.window_seconds
         self.observer = Observer(ledger, target, window)
         self.webhooks = Webhooks(configuration.platform)
-        self.alerting = Alerting(configuration, self.observer, ledger, home, self.webhooks.send)
+        self.alerting = Alerting(
+            configuration, self.observer.observations, ledger, home, self.webhooks.send
+        )
         self.control = Control(
             home=home,
             configuration=configuration,
