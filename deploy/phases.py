@@ -33,6 +33,11 @@ def stable_beside(live: tuple[Live, ...], label: str) -> Live | None:
     return max(others, key=lambda item: (item.weight, item.version), default=None)
 
 
+def began(phase: Phase, event: Event) -> str:
+    """When the phase that goes on at `event` began: UTC, ISO 8601."""
+    return phase.since or event.at
+
+
 def policy_of(phase: Phase) -> ReleasePolicy:
     """The policy as it was when the release began."""
     return ReleasePolicy.model_validate(phase.policy)

@@ -51,18 +51,6 @@ class Observer:
         # Replaced as a whole: a reader in another thread sees one look or the next.
         self._observations = dict(zip(names, self._threads.map(self._look, names), strict=True))
 
-    def latest(self, name: str) -> Counters:
-        """What the server had counted at the last tick; TargetError where it could not be had.
-
-        A server that came live since is asked now.
-        """
-        observation = self._observations.get(name)
-        if observation is None:
-            return self._observe(name)
-        if observation.failure is not None or observation.total is None:
-            raise TargetError(str(observation.failure))
-        return observation.total
-
     def observation(self, name: str) -> Observation | None:
         """The last look at one live server; None before its first one."""
         return self._observations.get(name)
