@@ -6,23 +6,47 @@ or the controller, ends where an undisturbed one would have.
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from deploy.events import Change, Event, LedgerConflictError, State
+from deploy.events import Actor, Change, Event, LedgerConflictError, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.live import live_clusters
 from deploy.release import Release
 from deploy.targets.base import Target
 
+# A state that moves that often has somebody else at work.
+_ATTEMPTS = 4
 
-def head(ledger: Ledger, environment: str, model: str) -> tuple[State, Event | None]:
-    """What is served, and the event that led to it: both of one moment."""
+
+def head(
+    ledger: Ledger, environment: str, model: str, expected: int | None = None
+) -> tuple[State, Event | None]:
+    """What is served, and the event that led to it: both of one moment.
+
+    expected: the generation that the caller has seen; LedgerConflictError where it is another one.
+    """
     last = ledger.last_event(environment, model)
-    return (State(environment, model), None) if last is None else (last.state, last)
+    state = State(environment, model) if last is None else last.state
+    if expected is not None and expected != state.generation:
+        raise LedgerConflictError(
+            f"{model} in {environment} is at generation {state.generation}, not {expected}: "
+            "somebody changed it; look at it and try again"
+        )
+    return state, last
+
+
+def patiently(expected: int | None, change: Callable[[], Event]) -> Event:
+    """Where the state moved meanwhile, as a controller does it, look again: for changes that mean
+    the same on any state. Not for who has said which state it is for."""
+    for _ in range(_ATTEMPTS if expected is None else 0):
+        with suppress(LedgerConflictError):
+            return change()
+    return change()
 
 
 def continued(event: Event | None) -> dict[str, Any]:
@@ -52,14 +76,12 @@ def _revert(ledger: Ledger, target: Target, change: Change, event: Event) -> Non
     base = change.base
     events = ledger.events(base.model, base.environment)
     before = next((item for item in events if item.generation == base.generation), None)
-    back = Change(
-        base=event.state,
-        action="revert",
-        subject=msgspec.structs.replace(change.subject, weight=0, mirror=0),
-        live=base.live,
-        actor=change.actor,
-        dagster_run=change.dagster_run,
-        evidence={"reason": "the gateway did not take the new routes"} | continued(before),
+    back = Actor(change.actor, change.dagster_run).change(
+        event.state,
+        "revert",
+        change.subject.with_share(0),
+        base.live,
+        {"reason": "the gateway did not take the new routes"} | continued(before),
     )
     with suppress(LedgerConflictError):
         ledger.record(back)

@@ -1,9 +1,12 @@
 """What the ledger says: what is live, the events that led to it, and changes to make."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+
+from bentos.model_server.contract import version_label
 
 GENESIS = "0" * 64
 # deploy, promote: all traffic to one version (of staging, of the others). load: a version beside
@@ -54,12 +57,12 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, 
 
     @property
     def label(self) -> str:
-        """How clients name it: `3`, or `3-int8` for another variant than fp32."""
-        return _label(self.version, self.variant)
+        """How clients name it."""
+        return version_label(self.version, self.variant)
 
-
-def _label(version: int, variant: str) -> str:
-    return str(version) if variant == "fp32" else f"{version}-{variant}"
+    def with_share(self, weight: int, mirror: int = 0) -> "Live":
+        """The same version with another share of the traffic."""
+        return msgspec.structs.replace(self, weight=weight, mirror=mirror)
 
 
 class Counters(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -133,7 +136,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """How clients name the version that the event is about."""
-        return _label(self.version, self.variant)
+        return version_label(self.version, self.variant)
 
     @property
     def state(self) -> State:
@@ -167,3 +170,29 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     dagster_run: str | None = None
     evidence: dict[str, Any] = {}
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who changes something, as the ledger will say; dagster_run where one does."""
+
+    name: str
+    dagster_run: str | None = None
+
+    def change(
+        self,
+        base: State,
+        action: Action,
+        subject: Live,
+        live: tuple[Live, ...],
+        evidence: Mapping[str, Any],
+    ) -> Change:
+        """A change that this one wants."""
+        return Change(
+            base=base,
+            action=action,
+            subject=subject,
+            live=live,
+            actor=self.name,
+            dagster_run=self.dagster_run,
+            evidence=dict(evidence),
+        )

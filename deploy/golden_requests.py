@@ -12,7 +12,7 @@ import httpx
 
 from bentos.model_server.answers import label_key
 from bentos.model_server.certificate import Answer
-from bentos.model_server.contract import Contract
+from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.golden import difference
 from deploy.targets.base import Endpoint, TargetError
 
@@ -87,8 +87,7 @@ def batch_answers(response: httpx.Response) -> list[Answered]:
 def _label(model: Any) -> str | None:
     if not isinstance(model, dict) or "version" not in model:
         return None
-    variant = model.get("variant", "fp32")
-    return str(model["version"]) if variant == "fp32" else f"{model['version']}-{variant}"
+    return version_label(model["version"], model.get("variant", "fp32"))
 
 
 def _object(response: httpx.Response, key: str) -> dict[str, Any]:

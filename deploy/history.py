@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from msgspec.structs import replace
-
 from deploy.events import Event, LedgerError, Live
 
 
@@ -61,7 +59,7 @@ def last_healthy(events: Sequence[Event]) -> Live | None:
     if not events:
         return None
     if (phase := events[-1].phase) is not None:
-        return phase.stable and _with_all_traffic(phase.stable)
+        return phase.stable and phase.stable.with_share(100)
     healthy: dict[str, Live] = {}
     before: Event | None = None
     for event in in_force(events):
@@ -74,11 +72,7 @@ def last_healthy(events: Sequence[Event]) -> Live | None:
         before = event
     for now in _had_all(events[-1]):
         healthy.pop(now.bento_digest, None)
-    return _with_all_traffic(list(healthy.values())[-1]) if healthy else None
-
-
-def _with_all_traffic(live: Live) -> Live:
-    return replace(live, weight=100, mirror=0)
+    return list(healthy.values())[-1].with_share(100) if healthy else None
 
 
 def _had_all(event: Event) -> list[Live]:

@@ -5,9 +5,8 @@ has a generation; a writer states the generation it decided on, and of two write
 wins and the other gets LedgerConflictError.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import sqlalchemy as sa
@@ -23,65 +22,8 @@ from deploy.events import (
     State,
 )
 from deploy.home import Home
+from deploy.ledger_tables import EVENTS, STATE, TABLES, event_of, read_events, read_states, row_of
 from serving_config.schema import Configuration
-
-_metadata = sa.MetaData()
-_events = sa.Table(
-    "deployment_events",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("at", sa.String(40), nullable=False),
-    sa.Column("environment", sa.String(63), nullable=False),
-    sa.Column("model", sa.String(63), nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("action", sa.String(16), nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("variant", sa.String(16), nullable=False),
-    sa.Column("onnx_sha256", sa.String(64), nullable=False),
-    sa.Column("weight", sa.Integer, nullable=False),
-    sa.Column("actor", sa.String(256), nullable=False),
-    sa.Column("dagster_run", sa.String(64)),
-    sa.Column("evidence", sa.Text, nullable=False),
-    sa.Column("live", sa.Text, nullable=False),
-    # Unique: two writers cannot append to the same row, whatever the isolation level.
-    sa.Column("previous_hash", sa.String(64), nullable=False, unique=True),
-    sa.Column("hash", sa.String(64), nullable=False, unique=True),
-)
-_state = sa.Table(
-    "deployment_state",
-    _metadata,
-    sa.Column("environment", sa.String(63), primary_key=True),
-    sa.Column("model", sa.String(63), primary_key=True),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("live", sa.Text, nullable=False),
-)
-
-
-def _decode(text: str, kind: Any, where: str) -> Any:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
-        raise LedgerError(f"{where} cannot be read: a row was changed: {error}") from error
-
-
-def _stored_state(row: Mapping[Any, Any]) -> State:
-    where = f"the state of {row['model']} in {row['environment']}"
-    live = _decode(row["live"], tuple[Live, ...], where)
-    return State(row["environment"], row["model"], row["generation"], live)
-
-
-def _event(row: Mapping[Any, Any]) -> Event:
-    columns, where = dict(row), f"event {row['id']}"
-    columns["evidence"] = _decode(columns["evidence"], dict[str, Any], where)
-    columns["live"] = _decode(columns["live"], tuple[Live, ...], where)
-    return Event(**columns)
-
-
-def _row(event: Event) -> dict[str, Any]:
-    row = msgspec.structs.asdict(event)
-    row["evidence"] = msgspec.json.encode(event.evidence).decode()
-    row["live"] = msgspec.json.encode(event.live).decode()
-    return row
 
 
 class Ledger:
@@ -90,7 +32,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         try:
-            self._database.create(_metadata)
+            self._database.create(TABLES)
         except BaseException:
             self.close()
             raise
@@ -112,7 +54,7 @@ class Ledger:
     def states(self) -> dict[tuple[str, str], State]:
         """All states by (environment, model)."""
         with self._database.transaction() as connection:
-            return _states(connection)
+            return read_states(connection)
 
     def record(self, change: Change) -> Event:
         """Append the event and move the state in one transaction.
@@ -135,7 +77,7 @@ class Ledger:
 
     def _holds(self, event: Event) -> bool:
         with self._database.transaction() as connection:
-            found = connection.execute(sa.select(_events.c.id).where(_events.c.hash == event.hash))
+            found = connection.execute(sa.select(EVENTS.c.id).where(EVENTS.c.hash == event.hash))
             return found.first() is not None
 
     def _move(self, connection: sa.Connection, change: Change) -> None:
@@ -147,13 +89,13 @@ class Ledger:
         if base.generation == 0:
             # A row that is there already violates the primary key: a conflict.
             connection.execute(
-                _state.insert().values(environment=base.environment, model=base.model, **values)
+                STATE.insert().values(environment=base.environment, model=base.model, **values)
             )
             return
         moved = connection.execute(
-            _state.update()
-            .where(_state.c.environment == base.environment, _state.c.model == base.model)
-            .where(_state.c.generation == base.generation)
+            STATE.update()
+            .where(STATE.c.environment == base.environment, STATE.c.model == base.model)
+            .where(STATE.c.generation == base.generation)
             .values(**values)
         )
         if moved.rowcount != 1:
@@ -164,7 +106,7 @@ class Ledger:
 
     def _append(self, connection: sa.Connection, change: Change) -> Event:
         last = connection.execute(
-            sa.select(_events.c.id, _events.c.hash).order_by(_events.c.id.desc()).limit(1)
+            sa.select(EVENTS.c.id, EVENTS.c.hash).order_by(EVENTS.c.id.desc()).limit(1)
         ).first()
         event = Event(
             id=last.id + 1 if last else 1,
@@ -185,19 +127,19 @@ class Ledger:
             hash="",
         )
         event = msgspec.structs.replace(event, hash=event.expected_hash())
-        connection.execute(_events.insert().values(**_row(event)))
+        connection.execute(EVENTS.insert().values(**row_of(event)))
         return event
 
     def last_event(self, environment: str, model: str) -> Event | None:
         """The event that led to the state of the model in the environment."""
         query = (
-            sa.select(_events)
-            .where(_events.c.environment == environment, _events.c.model == model)
-            .order_by(_events.c.id.desc())
+            sa.select(EVENTS)
+            .where(EVENTS.c.environment == environment, EVENTS.c.model == model)
+            .order_by(EVENTS.c.id.desc())
             .limit(1)
         )
         with self._database.transaction() as connection:
-            return next(iter(_read_events(connection, query)), None)
+            return next(iter(read_events(connection, query)), None)
 
     def events(
         self,
@@ -207,13 +149,13 @@ class Ledger:
         limit: int | None = None,
     ) -> list[Event]:
         """Events in the order they happened; those with an id above `after`, at most `limit`."""
-        query = sa.select(_events).where(_events.c.id > after).order_by(_events.c.id).limit(limit)
+        query = sa.select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id).limit(limit)
         if model is not None:
-            query = query.where(_events.c.model == model)
+            query = query.where(EVENTS.c.model == model)
         if environment is not None:
-            query = query.where(_events.c.environment == environment)
+            query = query.where(EVENTS.c.environment == environment)
         with self._database.transaction() as connection:
-            return _read_events(connection, query)
+            return read_events(connection, query)
 
     def check(self) -> int:
         """Follow the chain and return the number of events.
@@ -222,17 +164,17 @@ class Ledger:
         events out and makes the states fit leaves a whole, shorter chain.
         """
         with self._database.transaction() as connection:  # one moment: others may write meanwhile
-            rows = connection.execute(sa.select(_events).order_by(_events.c.id)).mappings().all()
-            current = _states(connection)
+            rows = connection.execute(sa.select(EVENTS).order_by(EVENTS.c.id)).mappings().all()
+            current = read_states(connection)
         previous = GENESIS
         states: dict[tuple[str, str], State] = {}
         for number, row in enumerate(rows, start=1):
-            event = _event(row)
+            event = event_of(row)
             if event.id != number or event.previous_hash != previous:
                 raise LedgerError(
                     f"the chain breaks before event {event.id}: a row is missing, or one was added"
                 )
-            if event.hash != event.expected_hash() or _row(event) != dict(row):
+            if event.hash != event.expected_hash() or row_of(event) != dict(row):
                 raise LedgerError(f"event {event.id} is not what was written: a row was changed")
             previous = event.hash
             place = (event.environment, event.model)
@@ -249,15 +191,6 @@ class Ledger:
 def open_ledger(home: Home, configuration: Configuration) -> Ledger:
     """The platform's ledger: the configured one, or the home's own."""
     return Ledger(configuration.platform.ledger_url or home.ledger_url)
-
-
-def _states(connection: sa.Connection) -> dict[tuple[str, str], State]:
-    rows = connection.execute(sa.select(_state)).mappings()
-    return {(row["environment"], row["model"]): _stored_state(row) for row in rows}
-
-
-def _read_events(connection: sa.Connection, query: sa.Select[Any]) -> list[Event]:
-    return [_event(row) for row in connection.execute(query).mappings()]
 
 
 def _check_weights(live: tuple[Live, ...]) -> None:

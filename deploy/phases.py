@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.events import Action, Change, Counters, Event, Live, Phase, State
+from deploy.events import Action, Actor, Change, Counters, Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.targets.base import Target
 from serving_config.release import ReleasePolicy
@@ -21,11 +21,21 @@ def find(live: tuple[Live, ...], label: str) -> Live | None:
     return next((item for item in live if item.label == label), None)
 
 
+def without(live: tuple[Live, ...], *labels: str | None) -> tuple[Live, ...]:
+    """The live versions but those of these labels."""
+    return tuple(item for item in live if item.label not in labels)
+
+
 def stable_beside(live: tuple[Live, ...], label: str) -> Live | None:
     """The version that the one called `label` is to replace: the one with most traffic, and the
     newest of those; None where no other has any."""
-    others = [item for item in live if item.label != label and item.weight > 0]
+    others = [item for item in without(live, label) if item.weight > 0]
     return max(others, key=lambda item: (item.weight, item.version), default=None)
+
+
+def began(phase: Phase, event: Event) -> str:
+    """When the phase that goes on at `event` began: UTC, ISO 8601."""
+    return phase.since or event.at
 
 
 def policy_of(phase: Phase) -> ReleasePolicy:
@@ -60,14 +70,12 @@ def live_in(phase: Phase, live: tuple[Live, ...]) -> tuple[Live, ...]:
         raise ValueError(f"a {phase.name} needs version {phase.candidate} beside a stable one")
     percent = share(phase)
     if phase.name == "bake":
-        return replace(candidate, weight=100, mirror=0), replace(stable, weight=0, mirror=0)
-    mirrored = phase.name == "shadow"
-    weight, mirror = (0, percent) if mirrored else (percent, 0)
-    rest = (item for item in live if item.label not in (candidate.label, stable.label))
+        return candidate.with_share(100), stable.with_share(0)
+    weight, mirror = (0, percent) if phase.name == "shadow" else (percent, 0)
     return (
-        replace(candidate, weight=weight, mirror=mirror),
-        replace(stable, weight=100 - weight, mirror=0),
-        *(replace(item, weight=0, mirror=0) for item in rest),
+        candidate.with_share(weight, mirror),
+        stable.with_share(100 - weight),
+        *(item.with_share(0) for item in without(live, candidate.label, stable.label)),
     )
 
 
@@ -88,11 +96,9 @@ def begin(
     phase: Phase,
     last: Event,
     target: Target,
-    *,
-    actor: str,
-    dagster_run: str | None = None,
+    actor: Actor,
+    evidence: Mapping[str, Any],
     action: Action | None = None,
-    evidence: Mapping[str, Any] | None = None,
 ) -> Change:
     """The change that begins a phase of the release that `last` belongs to. With a bake time of
     0 seconds the candidate gets everything and the release is over."""
@@ -104,12 +110,5 @@ def begin(
     else:
         live, added = live[:1], {}
     default: Action = "promote" if phase.name == "bake" else phase.name
-    return Change(
-        base=last.state,
-        action=action or default,
-        subject=live[0],
-        live=live,
-        actor=actor,
-        dagster_run=dagster_run,
-        evidence=proof(live[0]) | dict(evidence or {}) | added,
-    )
+    said = proof(live[0]) | dict(evidence) | added
+    return actor.change(last.state, action or default, live[0], live, said)

@@ -192,4 +192,4 @@ def _links(
 
 def dagster_run_url(configuration: Configuration, run: str) -> str:
     """The page of a run in Dagster's UI."""
-    return f"http://127.0.0.1:{configuration.platform.dagster.port}/runs/{run}"
+    return f"{configuration.platform.dagster.url}/runs/{run}"

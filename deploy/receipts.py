@@ -8,7 +8,7 @@ import msgspec
 
 from deploy.home import Home
 from deploy.ledger import Ledger
-from deploy.log_search import GatewayLine, ServerLine, find_lines, log_files, log_names
+from deploy.log_search import GatewayLine, RequestLine, ServerLine, find_lines, log_files, log_names
 from deploy.logs import MAX_BYTES
 from deploy.provenance import Deployment, served_by
 from serving_config.schema import Configuration
@@ -76,17 +76,24 @@ def receipt(
     )
 
 
-def _of_gateway(home: Home, line: GatewayLine) -> Receipt:
-    found = Receipt(
+def _of_line(
+    line: RequestLine, answered_by: Literal["server", "gateway"], server: str | None, *notes: str
+) -> Receipt:
+    return Receipt(
         request_id=line.request_id,
         time=line.time,
         method=line.method,
         path=line.path,
         status=line.status,
         duration_ms=line.duration_ms,
-        answered_by="server" if line.details == "via_upstream" else "gateway",
-        server=line.server,
+        answered_by=answered_by,
+        server=server,
+        notes=notes,
     )
+
+
+def _of_gateway(home: Home, line: GatewayLine) -> Receipt:
+    found = _of_line(line, "server" if line.details == "via_upstream" else "gateway", line.server)
     if line.server is None or found.answered_by == "gateway":
         note = "the gateway answered by itself, no version did"
         return msgspec.structs.replace(found, details=line.details, notes=(note,))
@@ -101,20 +108,7 @@ def _of_gateway(home: Home, line: GatewayLine) -> Receipt:
 def _of_servers(home: Home, request_id: str) -> list[Receipt]:
     """Where the gateway's log does not have it."""
     found = [
-        _with_server_line(
-            Receipt(
-                request_id=line.request_id,
-                time=line.time,
-                method=line.method,
-                path=line.path,
-                status=line.status,
-                duration_ms=line.duration_ms,
-                answered_by="server",
-                server=name,
-                notes=(_ONLY_SERVER,),
-            ),
-            line,
-        )
+        _with_server_line(_of_line(line, "server", name, _ONLY_SERVER), line)
         for name in log_names(home.logs) - {_GATEWAY}
         for line in _server_lines(home, name, request_id)
     ]

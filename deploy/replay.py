@@ -5,7 +5,7 @@ that serves, how far the two agree is measured, and limited by the policy.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -15,9 +15,12 @@ from bentos.model_server.certificate import Golden
 from deploy.analysis.agreement import disagree
 from deploy.analysis.replayed import Own, Pair, findings, reason
 from deploy.analysis.verdict import Analysis
+from deploy.events import Live, State
 from deploy.golden_requests import Answered, Asked, batch_answers, mismatches, one_answer
+from deploy.phases import stable_beside
 from deploy.release import Release
-from deploy.targets.base import Endpoint
+from deploy.rollout import Gate, Request
+from deploy.targets.base import Endpoint, Target
 from serving_config.release import Replay
 
 Row = Mapping[str, Any]
@@ -57,6 +60,23 @@ def replay(
         seconds=round(time.monotonic() - started, 3),
         findings=found,
     )
+
+
+def replay_gate(target: Target, releases: Callable[[Live], Release]) -> Gate:
+    """Golden requests through the gateway: the candidate's own, and those of the stable version."""
+
+    def gate(request: Request, state: State) -> Analysis:
+        candidate = request.release.live()
+        stable = stable_beside(state.live, candidate.label)
+        return replay(
+            target.endpoint(state.environment, state.model, candidate),
+            request.release,
+            target.endpoint(state.environment, state.model, stable) if stable else None,
+            releases(stable).certificate.golden if stable else None,
+            request.policy.replay,
+        )
+
+    return gate
 
 
 def _own(asked: Asked, release: Release) -> Own:

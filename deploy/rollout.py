@@ -14,6 +14,7 @@ from deploy.analysis.verdict import Analysis
 from deploy.changes import bring_up, carry_out, continued, converge, ensure_server, head, tidy
 from deploy.events import (
     Action,
+    Actor,
     Change,
     Event,
     Live,
@@ -22,9 +23,8 @@ from deploy.events import (
     State,
 )
 from deploy.ledger import Ledger
-from deploy.phases import baseline, begin, find, proof, share, stable_beside
+from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
 from deploy.release import Release
-from deploy.replay import replay
 from deploy.targets.base import Target, TargetError
 from serving_config.release import ReleasePolicy
 
@@ -114,6 +114,10 @@ class _Rollout:
         return self.last.phase if self.last else None
 
     @property
+    def actor(self) -> Actor:
+        return Actor(self.request.actor, self.request.dagster_run)
+
+    @property
     def subject(self) -> Live:
         return self.request.release.live()
 
@@ -140,24 +144,14 @@ class _Rollout:
             f"`slipway rollback {model}`"
         )
 
-    def _change(
-        self, action: Action, live: tuple[Live, ...], evidence: dict[str, Any], base: State
-    ) -> Change:
-        return Change(
-            base=base,
-            action=action,
-            subject=live[0],
-            live=live,
-            actor=self.request.actor,
-            dagster_run=self.request.dagster_run,
-            evidence=proof(live[0]) | evidence,
-        )
+    def _change(self, action: Action, live: tuple[Live, ...], evidence: dict[str, Any]) -> Change:
+        return self.actor.change(self.before, action, live[0], live, proof(live[0]) | evidence)
 
     def _first_phase(self, name: Literal["shadow", "canary", "bake"], stable: Live | None) -> Phase:
         return Phase(
             name=name,
             candidate=self.subject.label,
-            stable=msgspec.structs.replace(stable, weight=100, mirror=0) if stable else None,
+            stable=stable.with_share(100) if stable else None,
             policy=self.request.policy.model_dump(mode="json"),
         )
 
@@ -172,7 +166,7 @@ class _Rollout:
             counted = baseline(self.target, before, *known)
             phase = msgspec.structs.replace(phase, baseline=counted)
             evidence = {"phase": msgspec.to_builtins(phase)}
-        change = self._change(self.request.action, (subject,), evidence, before)
+        change = self._change(self.request.action, (subject,), evidence)
         return self._done(bring_up(self.ledger, self.target, self.request.release, change))
 
     def _done(self, event: Event) -> Outcome:
@@ -184,19 +178,11 @@ class _Rollout:
         """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
         loaded = self._load()
         evidence = {"analysis": self._pass(gate, loaded)}
-        policy, who = self.request.policy, (self.request.actor, self.request.dagster_run)
+        policy = self.request.policy
         shadow: Literal["shadow", "canary"] = "shadow" if policy.shadow else "canary"
         first = self._first_phase("bake" if policy.policy == "blue_green" else shadow, stable)
         action = self.request.action if first.name == "bake" else None
-        change = begin(
-            first,
-            loaded,
-            self.target,
-            actor=who[0],
-            dagster_run=who[1],
-            action=action,
-            evidence=evidence,
-        )
+        change = begin(first, loaded, self.target, self.actor, evidence, action)
         event = carry_out(self.ledger, self.target, change)
         if first.name == "bake":
             return self._done(event)
@@ -217,14 +203,14 @@ class _Rollout:
 
     def _load(self) -> Event:
         """The candidate live without traffic; its phase goes on if the version before bakes."""
-        subject = msgspec.structs.replace(self.subject, weight=0)
+        subject = self.request.release.live(weight=0)
         mine = find(self.before.live, subject.label)
         if self.last is not None and mine is not None and mine.bento_digest == subject.bento_digest:
             ensure_server(self.target, self.request.release, self.request.environment)
             self.target.route()  # whoever loaded it may have been killed before that
             return self.last
-        others = tuple(live for live in self.before.live if live.label != subject.label)
-        change = self._change("load", (subject, *others), continued(self.last), self.before)
+        live = (subject, *without(self.before.live, subject.label))
+        change = self._change("load", live, continued(self.last))
         return bring_up(self.ledger, self.target, self.request.release, change)
 
     def _leave(self, loaded: Event, reason: str, evidence: dict[str, Any]) -> None:
@@ -232,32 +218,8 @@ class _Rollout:
         subject = find(loaded.live, self.subject.label)
         if subject is None or subject.weight > 0:
             return
-        others = tuple(live for live in loaded.live if live.label != subject.label)
-        change = Change(
-            base=loaded.state,
-            action="retire",
-            subject=subject,
-            live=others,
-            actor=self.request.actor,
-            dagster_run=self.request.dagster_run,
-            evidence={"reason": reason} | evidence | continued(loaded),
-        )
+        others = without(loaded.live, subject.label)
+        said = {"reason": reason} | evidence | continued(loaded)
+        change = self.actor.change(loaded.state, "retire", subject, others, said)
         carry_out(self.ledger, self.target, change)
         tidy(self.ledger, self.target, loaded.environment, loaded.model)
-
-
-def replay_gate(target: Target, releases: Callable[[Live], Release]) -> Gate:
-    """Golden requests through the gateway: the candidate's own, and those of the stable version."""
-
-    def gate(request: Request, state: State) -> Analysis:
-        candidate = request.release.live()
-        stable = stable_beside(state.live, candidate.label)
-        return replay(
-            target.endpoint(state.environment, state.model, candidate),
-            request.release,
-            target.endpoint(state.environment, state.model, stable) if stable else None,
-            releases(stable).certificate.golden if stable else None,
-            request.policy.replay,
-        )
-
-    return gate

@@ -6,27 +6,23 @@ the record. After a kill in between, the same call again, or the controller, end
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from deploy.changes import (
-    bring_up,
     carry_out,
     continued,
     ensure_server,
     head,
-    leftovers,
+    patiently,
     tidy,
 )
-from deploy.events import Action, Change, Event, LedgerConflictError, Live, Phase, State
+from deploy.events import Actor, Event, Live, State
 from deploy.gateway.routes import cluster_name
-from deploy.history import last_healthy
 from deploy.ledger import Ledger
-from deploy.phases import find, proof
+from deploy.phases import find, proof, without
 from deploy.release import Release
+from deploy.rollback import Rollback
 from deploy.targets.base import Target
 from deploy.weights import (
     NothingToRollBackToError,
@@ -39,18 +35,6 @@ from deploy.weights import (
 )
 
 __all__ = ["Actor", "NotLiveError", "NothingToRollBackToError", "Traffic", "TrafficError"]
-
-
-# A state that moves that often has somebody else at work.
-_ATTEMPTS = 4
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who changes something, as the ledger will say; dagster_run where one does."""
-
-    name: str
-    dagster_run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,7 @@ class Traffic:
 
         A live version that is not named gets 0 and stays resident. Ends a release in progress.
         """
-        state, last = self._read(environment, model, expected)
+        state, last = head(self.ledger, environment, model, expected)
         wanted = whole_weights(weights)
         for label in wanted:
             require_live(state, label)
@@ -89,7 +73,8 @@ class Traffic:
             return last
         first = max(live, key=lambda item: (item.weight, item.version))
         evidence = {"weights": wanted}
-        return self._carry_out(state, "split", first, live, actor, evidence)
+        change = actor.change(state, "split", first, live, evidence)
+        return carry_out(self.ledger, self.target, change)
 
     def load(
         self, release: Release, environment: str, actor: Actor, expected: int | None = None
@@ -97,13 +82,13 @@ class Traffic:
         """Bring up a verified version beside the live ones, without traffic. The event is the last
         one where it is live already. A release in progress goes on."""
         release.require_certificate(environment)
-        state, _ = self._read(environment, release.model, expected)
+        state, _ = head(self.ledger, environment, release.model, expected)
         require_room_beside(state, release)
         name = cluster_name(environment, release.model, release.live())
         try:
             with self.target.hold(name):  # started once, however often the ledger moves
                 ensure_server(self.target, release, environment)
-                return _patiently(
+                return patiently(
                     expected, lambda: self._load(release, environment, actor, expected)
                 )
         except BaseException:
@@ -113,7 +98,7 @@ class Traffic:
     def _load(
         self, release: Release, environment: str, actor: Actor, expected: int | None
     ) -> Event:
-        state, last = self._read(environment, release.model, expected)
+        state, last = head(self.ledger, environment, release.model, expected)
         subject = release.live(weight=0)
         require_room_beside(state, release)
         if last is not None and find(state.live, subject.label) is not None:
@@ -121,14 +106,14 @@ class Traffic:
             return last
         evidence = proof(subject) | continued(last)
         live = (subject, *state.live)
-        change = _change(state, "load", subject, live, actor, evidence)
+        change = actor.change(state, "load", subject, live, evidence)
         return carry_out(self.ledger, self.target, change)
 
     def retire(
         self, environment: str, model: str, label: str, actor: Actor, expected: int | None = None
     ) -> Event:
         """Let a version without traffic go: drain and stop its server."""
-        event = _patiently(
+        event = patiently(
             expected, lambda: self._retire(environment, model, label, actor, expected)
         )
         self.tidy(environment, model)
@@ -137,13 +122,14 @@ class Traffic:
     def _retire(
         self, environment: str, model: str, label: str, actor: Actor, expected: int | None
     ) -> Event:
-        state, last = self._read(environment, model, expected)
+        state, last = head(self.ledger, environment, model, expected)
         if last is not None and (last.action, last.label) == ("retire", label):
             self.target.route()
             return last  # again, after a kill in between
         subject = _require_idle(state, label, last)
-        live = tuple(item for item in state.live if item.label != label)
-        return self._carry_out(state, "retire", subject, live, actor, continued(last))
+        live = without(state.live, label)
+        change = actor.change(state, "retire", subject, live, continued(last))
+        return carry_out(self.ledger, self.target, change)
 
     def rollback(
         self,
@@ -163,81 +149,23 @@ class Traffic:
         NothingToRollBackToError; CertificateError and ReleaseError where the Bento was changed.
         """
         first = self.ledger.state(environment, model).generation
-        return _patiently(
-            expected,
-            lambda: self._rollback(environment, model, actor, reason, expected, evidence, first),
-        )
-
-    def _rollback(
-        self,
-        environment: str,
-        model: str,
-        actor: Actor,
-        reason: str,
-        expected: int | None,
-        evidence: Mapping[str, Any] | None,
-        first: int,
-    ) -> Event:
-        """first: the generation when it was asked for; of two rollbacks at once one is done."""
-        state, last = self._read(environment, model, expected)
-        done = last is not None and last.action == "rollback"
-        if last is not None and done and (state.generation > first or self._is_unfinished(state)):
-            self.target.route()
-            return last
-        goal = msgspec.structs.replace(self._goal(state, last), weight=100, mirror=0)
-        leaving = _leaving(state, last.phase if last else None, goal)
-        stay = (item for item in state.live if item not in leaving and item.label != goal.label)
-        change = _change(
-            state,
-            "rollback",
-            goal,
-            (goal, *stay),
+        back = Rollback(
+            self.ledger,
+            self.target,
+            self.releases,
+            environment,
+            model,
             actor,
-            {"reason": reason, "from": [item.label for item in leaving]} | dict(evidence or {}),
+            reason,
+            evidence or {},
+            expected,
+            first,
         )
-        name = cluster_name(environment, model, goal)
-        resident = find(state.live, goal.label)
-        is_up = resident is not None and resident.bento_digest == goal.bento_digest
-        if is_up and self.target.ready(name):
-            return carry_out(self.ledger, self.target, change)
-        release = self.releases(goal)
-        release.require_certificate(environment)
-        return bring_up(self.ledger, self.target, release, change)
+        return patiently(expected, back)
 
     def tidy(self, environment: str, model: str) -> None:
         """Drain and stop the servers of this model that are not live any more."""
         tidy(self.ledger, self.target, environment, model)
-
-    def _is_unfinished(self, state: State) -> bool:
-        return not self.target.in_step() or bool(
-            leftovers(self.ledger, self.target, state.environment, state.model)
-        )
-
-    def _goal(self, state: State, last: Event | None) -> Live:
-        """The version to return to."""
-        phase = last.phase if last else None
-        if phase is not None and phase.stable is not None:
-            return phase.stable
-        events = self.ledger.events(state.model, state.environment)
-        # Read once more: by now there may be later ones.
-        goal = last_healthy([item for item in events if item.generation <= state.generation])
-        if goal is None:
-            raise NothingToRollBackToError(
-                f"{state.model} has no version in {state.environment} to roll back to: the ledger "
-                f"knows none that was healthy before what serves now ({weights_of(state)})"
-            )
-        return goal
-
-    def _read(
-        self, environment: str, model: str, expected: int | None
-    ) -> tuple[State, Event | None]:
-        state, last = head(self.ledger, environment, model)
-        if expected is not None and expected != state.generation:
-            raise LedgerConflictError(
-                f"{model} in {environment} is at generation {state.generation}, not {expected}: "
-                "somebody changed it; look at it and try again"
-            )
-        return state, last
 
     def _require_ready(self, state: State, live: tuple[Live, ...]) -> None:
         """Whatever gets more traffic than it has must be able to answer it."""
@@ -249,49 +177,9 @@ class Traffic:
                     f"{new.weight} % of the traffic: see {name}.log, or wait and try again"
                 )
 
-    def _carry_out(
-        self,
-        state: State,
-        action: Action,
-        subject: Live,
-        live: tuple[Live, ...],
-        actor: Actor,
-        evidence: dict[str, Any],
-    ) -> Event:
-        change = _change(state, action, subject, live, actor, evidence)
-        return carry_out(self.ledger, self.target, change)
-
-
-def _patiently(expected: int | None, change: Callable[[], Event]) -> Event:
-    """Where the state moved meanwhile, as a controller does it, look again: for changes that mean
-    the same on any state. Not for who has said which state it is for."""
-    for _ in range(_ATTEMPTS if expected is None else 0):
-        with suppress(LedgerConflictError):
-            return change()
-    return change()
-
-
-def _change(
-    state: State,
-    action: Action,
-    subject: Live,
-    live: tuple[Live, ...],
-    actor: Actor,
-    evidence: dict[str, Any],
-) -> Change:
-    return Change(
-        base=state,
-        action=action,
-        subject=subject,
-        live=live,
-        actor=actor.name,
-        dagster_run=actor.dagster_run,
-        evidence=evidence,
-    )
-
 
 def _with_weight(live: Live, weight: int) -> Live:
-    return msgspec.structs.replace(live, weight=weight, mirror=0 if weight else live.mirror)
+    return live.with_share(weight, 0 if weight else live.mirror)
 
 
 def _require_idle(state: State, label: str, last: Event | None) -> Live:
@@ -310,13 +198,3 @@ def _require_idle(state: State, label: str, last: Event | None) -> Live:
             f"({phase.name}) that is in progress: wait for it, or `slipway rollback {state.model}`"
         )
     return live
-
-
-def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:
-    """What is rolled back from: all that has or sees traffic, and a release's candidate."""
-    candidate = phase.candidate if phase else None
-    return [
-        live
-        for live in state.live
-        if live.label != goal.label and (live.weight or live.mirror or live.label == candidate)
-    ]

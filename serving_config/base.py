@@ -32,3 +32,8 @@ class Service(Settings):
 
     port: Port
     """The TCP port on 127.0.0.1."""
+
+    @property
+    def url(self) -> str:
+        """Where programs on this machine reach it."""
+        return f"http://127.0.0.1:{self.port}"

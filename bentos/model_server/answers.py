@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bentos.model_server.contract import Contract
+from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.session import Scored
 
 
@@ -36,9 +36,8 @@ class Many(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def version_header(contract: Contract) -> str:
-    """`X-Model-Version`: `3`, or `3-int8` for a variant other than fp32."""
-    variant = "" if contract.variant == "fp32" else f"-{contract.variant}"
-    return f"{contract.version}{variant}"
+    """`X-Model-Version`."""
+    return version_label(contract.version, contract.variant)
 
 
 def label_key(label: str | int | float | bool) -> str:

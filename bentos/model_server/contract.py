@@ -122,6 +122,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
+def version_label(version: int | str, variant: str) -> str:
+    """How clients name a version: `3`, or `3-int8` for a variant other than fp32."""
+    return str(version) if variant == "fp32" else f"{version}-{variant}"
+
+
 def decode_contract(data: bytes) -> Contract:
     """Read `contract.json`; ContractError says which field is wrong."""
     try:

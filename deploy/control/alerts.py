@@ -5,13 +5,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from deploy.control.alert import Alert, AlertsError, fingerprint, read_alerts, write_alerts
-from deploy.control.conditions import Condition, Observation, conditions
-from deploy.events import Event, State
+from deploy.control.conditions import Condition, conditions
+from deploy.control.last_events import LastEvents
+from deploy.control.observer import Observation
 from deploy.home import Home
 from deploy.ledger import Ledger
 from serving_config.schema import Configuration
@@ -20,32 +20,25 @@ MAX_ACTIVE, MAX_RESOLVED = 1000, 100
 logger = logging.getLogger("slipway.alerts")
 
 
-class Observer(Protocol):
-    """See deploy.control.observer."""
-
-    def observations(self) -> Mapping[str, Observation]:
-        """The last look at all live servers, by cluster name."""
-
-
 class Alerting:
-    """tick() by one thread; `current()` by any. send: gets each alert that fires or resolves, and
-    must not block."""
+    """tick() by one thread; `current()` by any. observations: the last look at all live servers,
+    by cluster name. send: gets each alert that fires or resolves, and must not block."""
 
     def __init__(
         self,
         configuration: Configuration,
-        observer: Observer,
+        observations: Callable[[], Mapping[str, Observation]],
         ledger: Ledger,
         home: Home,
         send: Callable[[Alert], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._configuration, self._observer, self._ledger = configuration, observer, ledger
+        self._configuration, self._observations = configuration, observations
+        self._ledger, self._last_events = ledger, LastEvents(ledger)
         self._home, self._send, self._clock = home, send, clock
         self._active: dict[str, Alert] = {}
         self._pending_since: dict[str, float] = {}
         self._resolved: deque[Alert] = deque(maxlen=MAX_RESOLVED)
-        self._last_events: dict[tuple[str, str], Event] = {}
         self._written: list[Alert] | None = None
         self._current: tuple[Alert, ...] = ()
         self._restore()
@@ -57,24 +50,14 @@ class Alerting:
     def tick(self) -> None:
         """Look at all limits. LedgerError: nothing is known, and nothing changes."""
         states = self._ledger.states()
-        events = self._events(states)
-        observed = self._observer.observations()
+        events = [event for state in states.values() if (event := self._last_events.of(state))]
+        observed = self._observations()
         found = conditions(self._configuration, states.values(), observed, events)
         changed = self._move({fingerprint(item.labels): item for item in found})
         self._publish()
         for alert in changed:
             logger.warning("%s: %s", alert.state, alert.annotations["summary"])
             self._send(alert)
-
-    def _events(self, states: Mapping[tuple[str, str], State]) -> list[Event]:
-        """The last event of each state; the ledger is asked only where the state has moved."""
-        for key, state in states.items():
-            known = self._last_events.get(key)
-            if known is None or known.generation != state.generation:
-                event = self._ledger.last_event(*key)
-                if event is not None:
-                    self._last_events[key] = event
-        return list(self._last_events.values())
 
     def _move(self, found: Mapping[str, Condition]) -> list[Alert]:
         changed = [self._resolve(key) for key in self._active.keys() - found.keys()]

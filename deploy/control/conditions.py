@@ -2,30 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from deploy.analysis.window import percentile
+from deploy.control.observer import Observation
 from deploy.events import Counters, Event, Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.monitoring.catalog import annotations, labels, milliseconds, percent
 from deploy.monitoring.rules import duration
 from serving_config.schema import Configuration
-
-
-class Observation(Protocol):
-    """The last look at one server; see deploy.control.observer."""
-
-    @property
-    def recent(self) -> Counters:
-        """What it counted within the window."""
-
-    @property
-    def seconds(self) -> float:
-        """Over how many seconds that is."""
-
-    @property
-    def failing_since(self) -> float | None:
-        """Since when it cannot be observed (monotonic seconds); None while it can."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +83,10 @@ def _of_server(
 
 
 def _rolled_back(event: Event) -> Condition:
-    version = str(event.version) if event.variant == "fp32" else f"{event.version}-{event.variant}"
-    about = _about(event.environment, event.model, version, event.variant)
+    about = _about(event.environment, event.model, event.label, event.variant)
     # The event is about the version that traffic went back to.
     found = event.evidence.get("from")
     left = ", ".join(map(str, found)) if isinstance(found, list) else ""
     reason = event.evidence.get("reason") or "no reason given"
-    value = f"From version {left or '(unknown)'} back to {version}, by {event.actor}: {reason}"
+    value = f"From version {left or '(unknown)'} back to {event.label}, by {event.actor}: {reason}"
     return _condition("ReleaseRolledBack", about, event.action == "rollback", value, "", True)

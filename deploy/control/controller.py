@@ -17,15 +17,16 @@ import msgspec
 
 from deploy.analysis.verdict import Analysis
 from deploy.changes import carry_out, is_of, tidy
+from deploy.control.last_events import LastEvents
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
 from deploy.control.progress import clear_progress, write_progress
-from deploy.events import Change, Event, LedgerConflictError, LedgerError, Phase, State
-from deploy.gateway.routes import cluster_name
+from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.home import Home
-from deploy.phases import begin, find, following
+from deploy.live import clusters
+from deploy.phases import begin, find, following, without
 from deploy.targets.base import TargetError
-from deploy.traffic import Actor, Traffic
+from deploy.traffic import Traffic
 
 logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
@@ -52,7 +53,7 @@ class Controller:
         self._traffic, self._home, self._clock = traffic, home, clock
         self._ledger, self._target = traffic.ledger, traffic.target
         self._executor = executor or ThreadPoolExecutor(_WORKERS, thread_name_prefix=NAME)
-        self._events: dict[tuple[str, str], Event] = {}
+        self._last_events = LastEvents(self._ledger)
         self._busy: set[Key] = set()
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
@@ -85,17 +86,16 @@ class Controller:
 
     def _in_progress(self, states: dict[tuple[str, str], State]) -> list[Event]:
         """The last events of what is in progress; only what changed is read."""
+        releases = []
         for key, state in states.items():
-            known = self._events.get(key)
-            if known is None or known.generation != state.generation:
+            if self._last_events.has_moved(state):
                 self._unanswered.pop(key, None)
-                known = self._ledger.last_event(*key)
-                if known is None:
-                    continue
-                self._events[key] = known
-            if "phase" not in known.evidence and key not in self._busy:
+            last = self._last_events.of(state)
+            if last is not None and "phase" in last.evidence:
+                releases.append(last)
+            elif last is not None and key not in self._busy:
                 clear_progress(self._home, *key)
-        return [event for event in self._events.values() if "phase" in event.evidence]
+        return releases
 
     def _start(self, key: Key, act: Callable[[Any], None], subject: object) -> None:
         """Unless it is still at it, or waits after a failure."""
@@ -129,7 +129,7 @@ class Controller:
         """
         if not self._target.in_step():
             self._target.route()
-        wanted = {cluster_name(*key, live) for key, item in states.items() for live in item.live}
+        wanted = clusters(states.values())
         names = [name for name in self._target.servers() if name not in wanted]
         for environment, model in states:
             if any(is_of(name, environment, model) for name in names):
@@ -179,21 +179,14 @@ class Controller:
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)
         if coming is not None:
-            change = begin(
-                coming,
-                event,
-                self._target,
-                actor=NAME,
-                dagster_run=event.dagster_run,
-                evidence=_evidence(analysis),
-            )
+            change = begin(coming, event, self._target, _actor(event), _evidence(analysis))
             carry_out(self._ledger, self._target, change)
 
     def _go_back(self, event: Event, analysis: Analysis) -> None:
         self._traffic.rollback(
             event.environment,
             event.model,
-            Actor(NAME, event.dagster_run),
+            _actor(event),
             analysis.reason,
             expected=event.generation,
             evidence=_evidence(analysis),
@@ -205,15 +198,8 @@ class Controller:
         if candidate is None:
             return
         stable = phase.stable.label if phase.stable else None
-        change = Change(
-            base=event.state,
-            action="healthy",
-            subject=candidate,
-            live=tuple(live for live in event.live if live.label != stable),
-            actor=NAME,
-            dagster_run=event.dagster_run,
-            evidence=_evidence(analysis),
-        )
+        live = without(event.live, stable)
+        change = _actor(event).change(event.state, "healthy", candidate, live, _evidence(analysis))
         carry_out(self._ledger, self._target, change)
 
     def _wanted_probes(self, releases: list[Event]) -> dict[Key, Event]:
@@ -225,6 +211,11 @@ class Controller:
                 if phase and phase.name == "canary" and phase.policy.get(_PROBES):
                     wanted[event.environment, event.model] = event
         return wanted
+
+
+def _actor(event: Event) -> Actor:
+    """The controller, for the run that began the release."""
+    return Actor(NAME, event.dagster_run)
 
 
 def _evidence(analysis: Analysis) -> dict[str, Any]:

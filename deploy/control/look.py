@@ -8,7 +8,7 @@ from deploy.analysis.verdict import Analysis, compare, judge_shadow, phase_alpha
 from deploy.control.progress import Progress
 from deploy.events import Counters, Event, Live, Phase
 from deploy.gateway.routes import cluster_name
-from deploy.phases import find, policy_of, share
+from deploy.phases import began, find, policy_of, share
 from deploy.targets.base import Target, TargetError
 
 
@@ -25,8 +25,8 @@ class Look:
     @classmethod
     def at(cls, moment: datetime, target: Target, event: Event, phase: Phase) -> "Look":
         """At that moment (with its time zone)."""
-        began = datetime.fromisoformat(phase.since or event.at)
-        return cls(target, event, phase, max(0.0, (moment - began).total_seconds()))
+        begun = datetime.fromisoformat(began(phase, event))
+        return cls(target, event, phase, max(0.0, (moment - begun).total_seconds()))
 
     def _cluster(self, live: Live) -> str:
         return cluster_name(self.event.environment, self.event.model, live)
@@ -65,8 +65,8 @@ class Look:
         if self.stable is None or self.phase.stable is None:
             raise TargetError("the stable version is not live any more")
         if self.phase.name == "shadow":
-            began = self.phase.since or self.event.at
-            agreed = self.target.agreement(self.candidate, self.stable, began)
+            begun = began(self.phase, self.event)
+            agreed = self.target.agreement(self.candidate, self.stable, begun)
             return judge_shadow(policy, agreed, self.seconds)
         label = self.phase.stable.label
         before = self.phase.baseline.get(label, Counters())

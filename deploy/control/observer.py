@@ -1,14 +1,14 @@
 """What every live model server counts, looked at once each tick for all who need it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from deploy.analysis.window import Window
 from deploy.events import Counters
-from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.supervision import SupervisorError
 from deploy.targets.base import Target, TargetError
 
@@ -46,22 +46,10 @@ class Observer:
 
     def tick(self) -> None:
         """Look at every live server; those that are no longer live are forgotten. LedgerError."""
-        names = set(self._live())
+        names = live_clusters(self._ledger)
         self._windows = {name: self._windows.get(name) or self._window() for name in names}
         # Replaced as a whole: a reader in another thread sees one look or the next.
         self._observations = dict(zip(names, self._threads.map(self._look, names), strict=True))
-
-    def latest(self, name: str) -> Counters:
-        """What the server had counted at the last tick; TargetError where it could not be had.
-
-        A server that came live since is asked now.
-        """
-        observation = self._observations.get(name)
-        if observation is None:
-            return self._observe(name)
-        if observation.failure is not None or observation.total is None:
-            raise TargetError(str(observation.failure))
-        return observation.total
 
     def observation(self, name: str) -> Observation | None:
         """The last look at one live server; None before its first one."""
@@ -77,10 +65,6 @@ class Observer:
 
     def _window(self) -> Window:
         return Window(self._window_seconds)
-
-    def _live(self) -> Iterator[str]:
-        for (environment, model), state in self._ledger.states().items():
-            yield from (cluster_name(environment, model, live) for live in state.live)
 
     def _observe(self, name: str) -> Counters:
         try:

@@ -72,7 +72,9 @@ class Parts:
         window = configuration.platform.alerts.window_seconds
         self.observer = Observer(ledger, target, window)
         self.webhooks = Webhooks(configuration.platform)
-        self.alerting = Alerting(configuration, self.observer, ledger, home, self.webhooks.send)
+        self.alerting = Alerting(
+            configuration, self.observer.observations, ledger, home, self.webhooks.send
+        )
         self.control = Control(
             home=home,
             configuration=configuration,
@@ -81,7 +83,7 @@ class Parts:
             traffic=traffic,
             observer=self.observer,
             keys=Keys(home.keys, required=home.platform_key.exists()),
-            dagster=DagsterClient(f"http://127.0.0.1:{configuration.platform.dagster.port}"),
+            dagster=DagsterClient(configuration.platform.dagster.url),
             usage=partial(usage, Supervisor(home)),
             alerts=self.alerting.current,
         )

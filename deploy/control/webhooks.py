@@ -136,13 +136,12 @@ class Webhooks:
     """All receivers of the settings; `send` is what Alerting wants."""
 
     def __init__(self, platform: Platform) -> None:
-        gateway = f"http://127.0.0.1:{platform.gateway.port}"
         found = {
             "alertmanager": (platform.alerts.webhook_url, alertmanager),
             "slack": (platform.alerts.slack_webhook_url, slack),
         }
         self.receivers = [
-            Webhook(name, url, partial(payload, external_url=gateway))
+            Webhook(name, url, partial(payload, external_url=platform.gateway.url))
             for name, (url, payload) in found.items()
             if url is not None
         ]

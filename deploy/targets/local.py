@@ -192,9 +192,8 @@ class LocalTarget:
 
     def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
         """Through the gateway, with the platform's own key."""
-        port = self.configuration.platform.gateway.port
         return Endpoint(
-            f"http://127.0.0.1:{port}/models/{model}",
+            f"{self.configuration.platform.gateway.url}/models/{model}",
             {"X-Environment": environment, "X-Model-Version": live.label}
             | platform_headers(self.home),
         )

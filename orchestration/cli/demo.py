@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import closing
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import FINISHED, DagsterClient, RunStatus
+from deploy.dagster_names import job_name
 from deploy.keys import platform_headers
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
@@ -22,7 +22,7 @@ from orchestration.cli.demo_traffic import Client
 from orchestration.cli.follow import render, require_success
 from orchestration.cli.models import live_version, registered_versions, train_and_register
 from orchestration.cli.output import console
-from orchestration.cli.platform import job_name, start
+from orchestration.cli.platform import start
 from orchestration.cli.status import addresses, dagster_url, gateway_url
 from orchestration.release_progress import Reporter, is_release_of, sentence
 from serving_config.schema import Model
@@ -149,7 +149,7 @@ def _second_version(platform: LocalPlatform, model: Model) -> None:
 
 def _shares(platform: LocalPlatform, model: str, label: str) -> list[int]:
     """The version's shares of production's traffic, one after the other."""
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         events = ledger.events(model, "production")
     shares = [live.weight for event in events for live in event.live if live.label == label]
     return [share for share, _ in groupby(shares) if share]

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import click
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,7 @@ from deploy.ledger import Ledger
 from deploy.platform import LocalPlatform
 from deploy.provenance import dagster_run_url
 from orchestration.cli.context import configured_model, existing_ledger, local_platform
-from orchestration.cli.output import console, show_lines
+from orchestration.cli.output import console, show_json, show_lines
 
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST_REASON = 60
@@ -80,7 +79,7 @@ def ledger(
 def _check(opened: Ledger, as_json: bool) -> None:
     count = opened.check()
     if as_json:
-        click.echo(_json({"events": count}))
+        show_json({"events": count})
     else:
         console.print(f"[green]{count} events, each as it was written[/]")
 
@@ -98,7 +97,7 @@ def _events(
 def _show_events(events: Sequence[Event], limit: int, as_json: bool) -> None:
     shown = list(reversed(events))[:limit]
     if as_json:
-        click.echo(_json(shown))
+        show_json(shown)
         return
     if not shown:
         console.print("no event")
@@ -163,7 +162,7 @@ def _show_moment(
         )
     found = _moment(platform, events, event, at)
     if as_json:
-        click.echo(_json(found))
+        show_json(found)
     else:
         show_lines(f"{model} in {environment} at {at:%Y-%m-%d %H:%M:%S %z}", _lines(found))
 
@@ -207,7 +206,3 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             ("Dagster run", item["dagster_run_url"] or "none"),
         ]
     return lines
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

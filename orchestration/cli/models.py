@@ -6,12 +6,12 @@ import click
 
 from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import DagsterClient
+from deploy.dagster_names import ACTOR_TAG, POLICY_TAG, identifier, job_name, partitions_name
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
-from orchestration.cli.platform import job_name
 from orchestration.cli.status import dagster_url, mlflow_url
 from orchestration.cli.traffic import actor
 from orchestration.release_progress import is_release_of
@@ -19,10 +19,6 @@ from serving_config.schema import Model
 
 if TYPE_CHECKING:
     from orchestration.training import RegisteredVersion
-
-# As orchestration.defs.lifecycle.names spells them; importing Dagster for it costs 2 s.
-_ACTOR_TAG = "slipway/actor"
-_POLICY_TAG = "slipway/policy"
 
 
 class UnknownVersionError(ValueError):
@@ -66,10 +62,9 @@ def launch(
 ) -> None:
     """Start a job of the model for the version and follow it to its end."""
     dagster = DagsterClient(dagster_url(platform))
-    dagster.add_partition(f"{model.name}_versions", str(version))
-    tags = {_ACTOR_TAG: actor()} | ({_POLICY_TAG: policy} if policy else {})
-    prefix = model.name.replace("-", "_")
-    keys = [f"{prefix}__{name}" for name in steps]
+    dagster.add_partition(partitions_name(model.name), str(version))
+    tags = {ACTOR_TAG: actor()} | ({POLICY_TAG: policy} if policy else {})
+    keys = [f"{identifier(model.name)}__{name}" for name in steps]
     run_id = dagster.launch(job_name(model.name, target), str(version), tags, keys)
 
     def look() -> Progress | None:
@@ -121,10 +116,7 @@ def verify(model: str, version: int | None) -> None:
 
 def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
     """The version that has the most traffic there, or None."""
-    ledger = open_ledger(platform.home, platform.configuration)
-    try:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         state = ledger.state(environment, model)
-    finally:
-        ledger.close()
     served = max(state.live, key=lambda live: live.weight, default=None)
     return served.version if served else None

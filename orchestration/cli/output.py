@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+import click
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -28,6 +31,11 @@ def show_lines(title: str, lines: Sequence[tuple[str, str]]) -> None:
     console.print(Text(title, style="bold"), soft_wrap=True)
     for name, value in lines:
         console.print(Text.assemble((f"  {name:14} ", "dim"), value), soft_wrap=True)
+
+
+def show_json(value: Any) -> None:
+    """For scripts."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import click
 import httpx
 
 from deploy.dagster_client import DagsterClient, DagsterError
+from deploy.dagster_names import job_name
 from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
 from deploy.ledger import open_ledger
@@ -31,15 +32,6 @@ _POLL_SECONDS = 0.2
 
 class StartError(RuntimeError):
     """The platform did not come up; the message says which part and where its log is."""
-
-
-def job_name(model: str, target: str) -> str:
-    """The job that takes a model to staging or production.
-
-    As orchestration.defs.lifecycle.names has it; a test holds the two together. Importing
-    Dagster for it would cost every command 2 s.
-    """
-    return f"{model.replace('-', '_')}_to_{target}"
 
 
 def start(platform: LocalPlatform) -> None:
@@ -105,9 +97,8 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
     """Start the live servers that are missing, and bring the gateway to what is live."""
-    ledger = open_ledger(platform.home, platform.configuration)
     supervisor = Supervisor(platform.home)
-    try:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         running = server_ports(supervisor.names())
         for spec in live_servers(platform, ledger):
             if not server_ports([spec.name]).keys() <= running.keys():
@@ -115,8 +106,6 @@ def _follow_the_ledger(platform: LocalPlatform) -> None:
         LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
         ).route()
-    finally:
-        ledger.close()
 
 
 def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> None:

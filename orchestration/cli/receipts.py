@@ -1,12 +1,11 @@
 """`slipway explain-request`: what stands behind one answer."""
 
 import click
-import msgspec
 
 from deploy.provenance import Deployment, EventSummary, Proof
 from deploy.receipts import Receipt, receipt
 from orchestration.cli.context import existing_ledger, local_platform
-from orchestration.cli.output import console, show_lines
+from orchestration.cli.output import console, show_json, show_lines
 
 _VERDICTS = {True: "passed", False: "failed", None: "unknown"}
 
@@ -20,7 +19,7 @@ def explain_request(request_id: str, as_json: bool) -> None:
     with existing_ledger(platform) as ledger:
         found = receipt(platform.home, ledger, request_id, platform.configuration)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        show_json(found)
         return
     for number, item in enumerate(found):
         if number:

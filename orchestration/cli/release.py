@@ -1,7 +1,7 @@
 """`slipway release` and `promote`: a version to production, by a Dagster run that is followed."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import click
 
@@ -125,14 +125,14 @@ def _started_early(platform: LocalPlatform, built: Release | None) -> Iterator[N
 
 
 def _last_event(platform: LocalPlatform, model: str) -> int:
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         event = ledger.last_event(_PRODUCTION, model)
     return event.id if event else 0
 
 
 def _rolled_back_since(platform: LocalPlatform, model: str, event_id: int) -> str | None:
     """The reason of a rollback after that event."""
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         events = ledger.events(model, _PRODUCTION, after=event_id)
     reasons = (event.evidence.get("reason") for event in events if event.action == "rollback")
     return next((str(reason) for reason in reasons), None)

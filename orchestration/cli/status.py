@@ -11,14 +11,13 @@ from rich.table import Table
 
 from deploy.control.alert import read_alerts
 from deploy.gateway.routes import cluster_name
-from deploy.ledger import open_ledger
 from deploy.monitoring.catalog import LABELS
 from deploy.platform import LocalPlatform
 from deploy.processes import belonging_to
 from deploy.supervision import ProcessStatus, Supervisor
 from deploy.targets.local import server_ports
 from orchestration.addresses import without_password
-from orchestration.cli.context import local_home, local_platform
+from orchestration.cli.context import NoLedgerError, existing_ledger, local_home, local_platform
 from orchestration.cli.output import ago, console, megabytes
 from orchestration.cli.roles import role
 from serving_config.load import ConfigurationError
@@ -26,7 +25,7 @@ from serving_config.load import ConfigurationError
 
 def dagster_url(platform: LocalPlatform) -> str:
     """Dagster's UI."""
-    return f"http://127.0.0.1:{platform.configuration.platform.dagster.port}"
+    return platform.configuration.platform.dagster.url
 
 
 def mlflow_url(platform: LocalPlatform) -> str:
@@ -36,7 +35,7 @@ def mlflow_url(platform: LocalPlatform) -> str:
 
 def gateway_url(platform: LocalPlatform) -> str:
     """Where clients send predictions."""
-    return f"http://127.0.0.1:{platform.configuration.platform.gateway.port}"
+    return platform.configuration.platform.gateway.url
 
 
 @click.command()
@@ -105,11 +104,11 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
 
     A ledger that cannot be read is an error, not emptiness.
     """
-    configured = platform.configuration.platform.ledger_url
-    if configured is None and not (platform.home.root / "ledger.db").exists():
-        return []
-    ledger = open_ledger(platform.home, platform.configuration)
     try:
+        opened = existing_ledger(platform)
+    except NoLedgerError:
+        return []
+    with opened as ledger:
         last = {(e.environment, e.model): e for e in ledger.events()}
         return [
             {
@@ -128,8 +127,6 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
             for (environment, model), state in sorted(ledger.states().items())
             for live in state.live
         ]
-    finally:
-        ledger.close()
 
 
 def firing_alerts(platform: LocalPlatform) -> list[dict[str, Any]]:

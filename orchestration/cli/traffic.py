@@ -7,7 +7,7 @@ running API, and it is done when the command returns.
 import getpass
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import click
 from rich.table import Table
@@ -56,7 +56,7 @@ def parse_weights(texts: tuple[str, ...]) -> dict[str, int]:
 def open_traffic(platform: LocalPlatform) -> Iterator[Traffic]:
     """Changes of the checkout's own ledger and gateway."""
     home, configuration = platform.home, platform.configuration
-    with closing(open_ledger(home, configuration)) as ledger:
+    with open_ledger(home, configuration) as ledger:
         yield local_traffic(home, configuration, ledger, platform.working_directory)
 
 
@@ -137,7 +137,7 @@ def retire(model: str, version: str, environment: str, as_json: bool) -> None:
 
 def _show(platform: LocalPlatform, environment: str, model: str, as_json: bool) -> None:
     """What the ledger says is live now, and which event led to it."""
-    with closing(open_ledger(platform.home, platform.configuration)) as ledger:
+    with open_ledger(platform.home, platform.configuration) as ledger:
         live = ledger.state(environment, model).live
         event = ledger.last_event(environment, model)
     if as_json:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +13,8 @@ from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.local import local_traffic
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, replay_gate, roll_out
+from deploy.replay import replay_gate
+from deploy.rollout import Outcome, Request, roll_out
 from deploy.traffic import Traffic
 from deploy.versions import VersionFolder, built_release
 from serving_config.load import FOLDER, load
@@ -46,7 +47,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def gateway_url(self) -> str:
         """Where clients talk to the gateway."""
-        return f"http://127.0.0.1:{self.configuration.platform.gateway.port}"
+        return self.configuration.platform.gateway.url
 
     @property
     def default_environment(self) -> str:
@@ -56,7 +57,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def dagster_url(self) -> str:
         """Dagster's UI."""
-        return f"http://127.0.0.1:{self.configuration.platform.dagster.port}"
+        return self.configuration.platform.dagster.url
 
     def folder(self, model: str, version: int | str) -> VersionFolder:
         """The files of one version."""
@@ -66,11 +67,9 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The Bento that was built of the version, with the version's latest certificate."""
         return built_release(self.paths, model, version)
 
-    @contextmanager
-    def open_ledger(self) -> Iterator[Ledger]:
-        """The platform's ledger."""
-        with closing(open_ledger(self.paths, self.configuration)) as ledger:
-            yield ledger
+    def open_ledger(self) -> Ledger:
+        """The platform's ledger, to be closed by the caller."""
+        return open_ledger(self.paths, self.configuration)
 
     @contextmanager
     def traffic(self) -> Iterator[Traffic]:
@@ -89,11 +88,6 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """What happened to the model in the environment, in order."""
         with self.open_ledger() as ledger:
             return ledger.events(model, environment)
-
-    def live_labels(self, environment: str, model: str) -> list[str]:
-        """The versions that the ledger says are live."""
-        with self.open_ledger() as ledger:
-            return [live.label for live in ledger.state(environment, model).live]
 
     def progress(self, environment: str, model: str) -> Progress | None:
         """How far a release in progress is, as the controller last saw it."""

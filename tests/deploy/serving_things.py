@@ -1,6 +1,7 @@
 """A target in memory with its ledger, and what tests of changes ask of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from deploy.analysis.verdict import Analysis
@@ -19,6 +20,18 @@ PLACE = ("staging", "iris")
 ANN = Actor("ann", "run-2")
 PASSED = Analysis(decision="promote", reason="all golden rows came back", requests=3, seconds=1)
 FAILED = Analysis(decision="rollback", reason="2 of 3 golden rows differ", requests=3, seconds=1)
+
+# Of a canary's policy: soon enough for a test.
+FAST = {"min_requests": 100, "min_seconds": 10, "max_seconds": 100}
+
+
+class AtOnce(Executor):
+    """Every job is done before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 def stored(live: Live) -> Release:

@@ -18,12 +18,13 @@ from deploy.events import Change, Counters, Event
 from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.traffic import NothingToRollBackToError
-from tests.deploy.control.test_controller import FAST, AtOnce
 from tests.deploy.releases import release
 from tests.deploy.serving_things import (
     ANN,
     FAILED,
+    FAST,
     PLACE,
+    AtOnce,
     is_settled,
     name_of,
     policy,

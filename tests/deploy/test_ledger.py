@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import fields, replace
 
 from deploy.events import GENESIS, Change, Event, LedgerConflictError, LedgerError, Live, State
-from deploy.ledger import Ledger, _events, _row
+from deploy.ledger import Ledger
+from deploy.ledger_tables import EVENTS, row_of
 from tests.deploy.postgres_server import PostgresServer
 from tests.deploy.releases import change, live
 
@@ -173,7 +174,8 @@ def test_of_threads_that_race_exactly_one_wins_each_generation(url: str, opened:
 RACER = """
 import sys
 from deploy.events import LedgerConflictError
-from deploy.ledger import Ledger, _events, _row
+from deploy.ledger import Ledger
+from deploy.ledger_tables import EVENTS, row_of
 from tests.deploy.releases import change, live
 number, url = int(sys.argv[1]), sys.argv[2]
 ledger = Ledger(url)
@@ -485,10 +487,10 @@ def test_a_check_finds_a_change_of_any_column_of_any_row(
             deploy(ledger, version)
         assert ledger.check() == 3
         value = data.draw(COLUMNS[column])
-        before = _row(ledger.events()[number - 1])[column]
+        before = row_of(ledger.events()[number - 1])[column]
         assume(value != before and (column != "id" or value not in (1, 2, 3)))
         with ledger._database.transaction(writing=True) as connection:
-            changed = _events.update().where(_events.c.id == number).values({column: value})
+            changed = EVENTS.update().where(EVENTS.c.id == number).values({column: value})
             assert connection.execute(changed).rowcount == 1
         with pytest.raises(LedgerError):
             ledger.check()
@@ -511,7 +513,7 @@ def test_a_check_finds_a_row_that_was_added(fits: bool, ledger: Ledger) -> None:
         added = replace(added, previous_hash=last.hash, hash="")
         added = replace(added, hash=added.expected_hash())
     with ledger._database.transaction(writing=True) as connection:
-        row = _row(added) | {"previous_hash": added.previous_hash if fits else "0" * 63}
-        connection.execute(_events.insert().values(**row))
+        row = row_of(added) | {"previous_hash": added.previous_hash if fits else "0" * 63}
+        connection.execute(EVENTS.insert().values(**row))
     with pytest.raises(LedgerError, match=r"chain breaks|not what the events lead to"):
         ledger.check()

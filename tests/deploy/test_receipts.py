@@ -320,7 +320,7 @@ def test_any_id_that_a_server_takes_is_found_and_nothing_else(
     file = tmp_path_factory.mktemp("logs") / "gateway-access.log"
     lines = [gateway_line(i, datetime.now(UTC), None) for i in (request_id, request_id + "x")]
     if escaped:  # another way to write the same JSON
-        lines = [line.replace('\\"', "\\u0022").replace("\\\\", "\\u005c") for line in lines]
+        lines = [line.replace("\\\\", "\\u005c").replace('\\"', "\\u0022") for line in lines]
     file.write_text("".join(lines))
     assert [line.request_id for line in find_lines([file], request_id, GatewayLine)] == [request_id]
 

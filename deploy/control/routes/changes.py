@@ -8,6 +8,7 @@ from deploy.control.control import Callers, Controls, no_query, one_change
 from deploy.control.documents import Changed, Started
 from deploy.control.openapi import changes
 from deploy.control.replies import changed, log, reply
+from deploy.dagster_names import ACTOR_TAG, POLICY_TAG, job_name, partitions_name
 from deploy.versions import built_release
 
 router = APIRouter(
@@ -32,12 +33,12 @@ def promote(model: str, body: Promote, control: Controls, caller: Callers) -> Re
     """Release a version to production by its policy, or by the one that you name."""
     caller.expected(control.state(PRODUCTION, model))
     built_release(control.home, model, body.version).require_certificate(PRODUCTION)
-    tags = {"slipway/actor": caller.name}
+    tags = {ACTOR_TAG: caller.name}
     if body.policy is not None:
-        tags["slipway/policy"] = body.policy
-    job, partition = f"{model.replace('-', '_')}_to_{PRODUCTION}", str(body.version)
-    control.dagster.add_partition(f"{model}_versions", partition)
-    run_id = control.dagster.launch(job, partition, tags)
+        tags[POLICY_TAG] = body.policy
+    partition = str(body.version)
+    control.dagster.add_partition(partitions_name(model), partition)
+    run_id = control.dagster.launch(job_name(model, PRODUCTION), partition, tags)
     log(caller, "promote", PRODUCTION, model, f"v{body.version} by run {run_id}")
     started = Started(run_id, f"{control.dagster.url}/runs/{run_id}")
     return reply(started, 202, {"Location": started.url})

@@ -12,6 +12,7 @@ from deploy.control.progress import read_progress
 from deploy.control.replies import reply
 from deploy.events import Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
+from deploy.phases import began
 
 router = APIRouter(tags=["models"])
 _AT_ONCE = 8
@@ -93,7 +94,7 @@ class _Look:
             step=phase.step,
             candidate=f"v{phase.candidate}",
             stable=f"v{phase.stable.label}" if phase.stable else None,
-            since=phase.since or event.at,
+            since=began(phase, event),
             last_look=look if look and look.generation == event.generation else None,
         )
 

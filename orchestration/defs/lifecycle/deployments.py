@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from deploy.dagster_names import ACTOR_TAG, POLICY_TAG
 from deploy.events import Event
 from deploy.history import Result, release_result
 from deploy.rollout import Request
@@ -19,7 +20,7 @@ from orchestration.defs.lifecycle.decisions import chosen_policy
 from orchestration.defs.lifecycle.deployment_metadata import deployment_metadata
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.follow import follow_release
-from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, POLICY_TAG, Names
+from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
 

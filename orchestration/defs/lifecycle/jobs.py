@@ -7,10 +7,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
 
+from deploy.dagster_names import ACTOR_TAG
 from deploy.traffic import Actor
 from orchestration.defs.lifecycle.decisions import longest_release_seconds
 from orchestration.defs.lifecycle.failures import one_sentence
-from orchestration.defs.lifecycle.names import ACTOR_TAG, Names
+from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
 

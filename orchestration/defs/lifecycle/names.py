@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from deploy.dagster_names import identifier, job_name, partitions_name
+
 # Runs that a sensor started carry it: what nobody asked for never puts an old version in front.
 AUTOMATIC_TAG = "slipway/automatic"
-ACTOR_TAG = "slipway/actor"
-# Of a person's run: how this once the version replaces the one that serves.
-POLICY_TAG = "slipway/policy"
 
 
 @dataclass(frozen=True)
@@ -19,18 +18,18 @@ class Names:
 
     @property
     def identifier(self) -> str:
-        """`spam-detector` → `spam_detector`; names have no underscores, so no two collide."""
-        return self.model.replace("-", "_")
+        """`spam-detector` → `spam_detector`."""
+        return identifier(self.model)
 
     @property
     def lifecycle_job(self) -> str:
         """From the registry to staging."""
-        return f"{self.identifier}_to_staging"
+        return job_name(self.model, "staging")
 
     @property
     def promotion_job(self) -> str:
         """From staging to production."""
-        return f"{self.identifier}_to_production"
+        return job_name(self.model, "production")
 
     @property
     def rollback_job(self) -> str:
@@ -44,7 +43,7 @@ class Names:
     @property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
         """One partition for each model version."""
-        return dg.DynamicPartitionsDefinition(name=f"{self.model}_versions")
+        return dg.DynamicPartitionsDefinition(name=partitions_name(self.model))
 
     def asset(self, step: str) -> dg.AssetKey:
         """`<model>/<step>`."""

@@ -6,9 +6,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from bentos.model_server.certificate import CertificateError
+from deploy.dagster_names import ACTOR_TAG
 from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.decisions import Cursor, new_versions, promotes_itself
-from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG, Names
+from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model

@@ -44,12 +44,14 @@ class World:
     sent: list[Alert] = field(default_factory=list)
     seen: dict[str, Observation] = field(default_factory=dict)
 
-    def observations(self) -> dict[str, Observation]:
-        return self.seen
-
     def start(self) -> None:
         self.alerting = Alerting(
-            self.configuration, self, self.ledger, self.home, self.sent.append, lambda: self.now
+            self.configuration,
+            lambda: self.seen,
+            self.ledger,
+            self.home,
+            self.sent.append,
+            lambda: self.now,
         )
 
     def watch(self, observation: Observation | None, seconds: int = 1) -> list[tuple[str, str]]:

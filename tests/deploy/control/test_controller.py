@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +21,9 @@ from serving_config.release import ReleasePolicy
 from tests.deploy.releases import change, release
 from tests.deploy.serving_things import (
     ANN,
+    FAST,
     PLACE,
+    AtOnce,
     is_settled,
     name_of,
     policy,
@@ -32,17 +33,7 @@ from tests.deploy.serving_things import (
 )
 from tests.deploy.targets.memory import MemoryTarget
 
-FAST = {"min_requests": 100, "min_seconds": 10, "max_seconds": 100}
 OLD, NEW = release(1), release(2)
-
-
-class AtOnce(Executor):
-    """Every job is done before `submit` returns."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
 
 
 @dataclass

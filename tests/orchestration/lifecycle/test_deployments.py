@@ -9,13 +9,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from deploy.dagster_names import POLICY_TAG
 from deploy.events import State
 from deploy.ledger import Ledger
 from deploy.release import Release
 from deploy.rollout import Outcome, Request, roll_out
 from deploy.traffic import Actor, Traffic
 from orchestration.defs.lifecycle.deployments import CANARY_CHECK, production_deployment
-from orchestration.defs.lifecycle.names import POLICY_TAG, Names
+from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER
 from serving_config.schema import Model

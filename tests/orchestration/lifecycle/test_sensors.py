@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
+from deploy.dagster_names import ACTOR_TAG
 from orchestration.defs.lifecycle.decisions import Cursor
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs
-from orchestration.defs.lifecycle.names import ACTOR_TAG, AUTOMATIC_TAG
+from orchestration.defs.lifecycle.names import AUTOMATIC_TAG
 from orchestration.defs.lifecycle.sensors import _promotion, registry_sensor
 from orchestration.resources.registry import FoundVersion, Registry, RegistryError
 from orchestration.resources.serving import Serving

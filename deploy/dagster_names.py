@@ -1,0 +1,21 @@
+"""What Dagster's side calls what others start: importing Dagster for it would cost 2 s."""
+
+# Who started the run, as the ledger will say.
+ACTOR_TAG = "slipway/actor"
+# Of a person's run: how this once the version replaces the one that serves.
+POLICY_TAG = "slipway/policy"
+
+
+def identifier(model: str) -> str:
+    """`spam-detector` → `spam_detector`; names have no underscores, so no two collide."""
+    return model.replace("-", "_")
+
+
+def job_name(model: str, environment: str) -> str:
+    """The job that takes a version of the model to staging or production."""
+    return f"{identifier(model)}_to_{environment}"
+
+
+def partitions_name(model: str) -> str:
+    """The dynamic partitions whose keys are the model's versions."""
+    return f"{model}_versions"
