@@ -16,6 +16,7 @@ from deploy.events import Actor, Change, Event, LedgerConflictError, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.live import live_clusters
+from deploy.phases import began
 from deploy.release import Release
 from deploy.targets.base import Target
 
@@ -53,7 +54,7 @@ def continued(event: Event | None) -> dict[str, Any]:
     """Evidence with which the release that was in progress at `event` goes on after another one."""
     if event is None or (phase := event.phase) is None:
         return {}
-    phase = msgspec.structs.replace(phase, since=phase.since or event.at)
+    phase = msgspec.structs.replace(phase, since=began(phase, event))
     return {"phase": msgspec.to_builtins(phase)}
 
 

@@ -10,6 +10,7 @@ from threading import Barrier
 import pytest
 import sqlalchemy as sa
 
+from deploy import database as module
 from deploy.events import LedgerConflictError, LedgerError
 from deploy.ledger import Ledger
 from deploy.processes import free_port
@@ -240,8 +241,6 @@ def test_a_writer_that_never_ends_is_an_error_and_not_a_wait_for_ever(
     ledger: Ledger, postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy(ledger, 1)
-    from deploy import database as module
-
     quick = ("SET LOCAL lock_timeout = '100ms'", module._BEGIN["postgresql", True][1])
     monkeypatch.setitem(module._BEGIN, ("postgresql", True), quick)
     with postgres.connect(database) as other:

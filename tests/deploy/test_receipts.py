@@ -1,6 +1,7 @@
 import gzip
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -347,8 +348,6 @@ def test_a_line_longer_than_what_is_read_at_once_is_found(home: Home, ledger: Le
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Running]:
-    import tempfile
-
     with (
         tempfile.TemporaryDirectory(prefix="slipway-") as folder,
         limited_gateway(Home(Path(folder)).create()) as running,

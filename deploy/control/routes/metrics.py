@@ -19,6 +19,7 @@ from deploy.control.routes.split import Scopes, state_of
 from deploy.control.usage import Usage
 from deploy.events import Live, State
 from deploy.gateway.routes import cluster_name
+from deploy.phases import find
 from deploy.targets.base import TargetError
 
 router = APIRouter(tags=["models"])
@@ -41,9 +42,8 @@ def read_metrics(version: _Version, scope: Scopes, control: Controls) -> Respons
 
 
 def _live(state: State, wanted: str) -> Live:
-    for live in state.live:
-        if live.label == wanted:
-            return live
+    if (live := find(state.live, wanted)) is not None:
+        return live
     labels = ", ".join(f"v{live.label}" for live in state.live) or "none"
     detail = f"v{clean(wanted, 40)} of {state.model} is not live in {state.environment}"
     raise Problem(HTTPStatus.NOT_FOUND, "not-live", f"{detail}; live: {labels}")

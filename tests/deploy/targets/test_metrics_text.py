@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from bentos.model_server.metrics import SECONDS, SHARES, Metrics
 from deploy.events import Counters
@@ -62,8 +63,6 @@ LABELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 def test_predictions_are_counted_by_class_whatever_the_class_is_called(
     labels: dict[str, int],
 ) -> None:
-    from prometheus_client import CollectorRegistry, Counter, generate_latest
-
     registry = CollectorRegistry()
     counter = Counter("slipway_predictions", "By class.", ["label"], registry=registry)
     for label, count in labels.items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,8 +112,6 @@ def test_down_where_nothing_runs_is_no_failure(call: Call) -> None:
 def test_a_busy_port_is_one_line_with_the_setting_and_starts_nothing(
     call: Call, home: Path
 ) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         called = call("up", "--detach", SLIPWAY_DAGSTER_PORT=port)

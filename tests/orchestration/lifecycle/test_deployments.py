@@ -16,6 +16,7 @@ from deploy.release import Release
 from deploy.rollout import Outcome, Request, roll_out
 from deploy.traffic import Actor, Traffic
 from orchestration.defs.lifecycle.deployments import CANARY_CHECK, production_deployment
+from orchestration.defs.lifecycle.jobs import rollback_job
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER
@@ -197,8 +198,6 @@ def test_a_run_that_nobody_asked_for_puts_no_old_version_in_front(
 
 
 def test_a_rollback_job_goes_back_and_says_who_and_why(serving: InMemory) -> None:
-    from orchestration.defs.lifecycle.jobs import rollback_job
-
     first_version(serving)
     with serving.traffic() as traffic:
         append(traffic.ledger, "promote", live(2), live(1, 0))

@@ -3,6 +3,7 @@ import pytest
 
 from bentos.model_server.certificate import CertificateError
 from deploy.events import LedgerConflictError
+from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.failures import one_sentence
 
 
@@ -32,8 +33,6 @@ def test_what_the_machine_refuses_names_the_file(error: OSError, sentence: str) 
 
 
 def test_a_missing_step_is_said_in_its_own_words() -> None:
-    from deploy.versions import MissingFileError
-
     with pytest.raises(dg.Failure) as caught, one_sentence():
         raise MissingFileError("/v/iris/1/bento.json is missing: materialize bento first")
     assert caught.value.description == "/v/iris/1/bento.json is missing: materialize bento first"

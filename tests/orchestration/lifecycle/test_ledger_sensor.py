@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
+from deploy.events import State
 from deploy.ledger import Ledger
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.traffic import most_traffic
 from orchestration.resources.registry import NotInRegistryError, Registry, RegistryError
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
-from tests.deploy.releases import live
+from tests.deploy.releases import change, live
 from tests.orchestration.lifecycle.ledgers import append, canary
 
 
@@ -105,8 +106,6 @@ def test_a_long_ledger_is_read_in_parts_and_begins_with_its_end(ledger: Ledger, 
 
 
 def test_a_model_that_is_no_longer_configured_is_passed_over(ledger: Ledger, tick: Any) -> None:
-    from tests.deploy.releases import State, change
-
     ledger.record(change(State("production", "rose"), live(1, model="rose")))
     result = tick("4")
     assert (result.asset_events, result.cursor) == ([], "5")
