@@ -1,6 +1,6 @@
 """How a version comes to serve: the release policies, and what decides between on and back."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -99,6 +99,12 @@ class ReleasePolicy(Settings):
     shadow: Shadow | None = None
     """canary: copied traffic before the first step; none where it is left out."""
 
+    def over(self, base: "ReleasePolicy") -> "ReleasePolicy":
+        """This policy, with `base` for whatever was left out of it. ValidationError where the two
+        do not go together."""
+        theirs, own = (policy.model_dump(exclude_unset=True) for policy in (base, self))
+        return ReleasePolicy.model_validate(_merged(theirs, own))
+
     @model_validator(mode="after")
     def _steps_rise(self) -> "ReleasePolicy":
         if any(one >= next_ for one, next_ in zip(self.steps, self.steps[1:], strict=False)):
@@ -120,3 +126,12 @@ class ReleasePolicy(Settings):
         if self.shadow is not None and self.policy != "canary":
             raise ValueError(f"shadow is for the policy canary, not for {self.policy}")
         return self
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | nested

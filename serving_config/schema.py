@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from serving_config.alerts import Alerts
 from serving_config.base import Name, Port, Seconds, Service, Settings
@@ -174,8 +174,8 @@ class Model(Settings):
     serving: Serving = Serving()
     """Limits of the model server."""
     release: dict[Name, ReleasePolicy] = Field(default={})
-    """How a version of this model replaces another, by environment; the environment's own
-    `release` where it is left out."""
+    """How a version of this model replaces another, by environment; for what is left out, the
+    environment's own `release` counts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -205,9 +205,25 @@ class Configuration(Settings):
         return max(serving.max_body_bytes for serving in servings)
 
     def release_policy(self, environment: str, model: str) -> ReleasePolicy:
-        """How versions of the model are released in the environment. KeyError for unknown ones."""
-        own = self.models[model].release
-        return own.get(environment, self.environments[environment].release)
+        """How versions of the model are released in the environment: what the model says, and the
+        environment's for the rest. KeyError for unknown ones."""
+        base = self.environments[environment].release
+        own = self.models[model].release.get(environment)
+        return base if own is None else own.over(base)
+
+    @model_validator(mode="after")
+    def _policies_are_possible(self) -> "Configuration":
+        for model in self.models.values():
+            for environment in model.release.keys() & self.environments.keys():
+                try:
+                    self.release_policy(environment, model.name)
+                except ValidationError as error:
+                    reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(
+                        f"models/{model.name}.yaml: release.{environment}, with the rest of "
+                        f"environments/{environment}.yaml: {reason}"
+                    ) from None
+        return self
 
     @model_validator(mode="after")
     def _gateway_outwaits_models(self) -> "Configuration":

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ARTIFACT_FOLDER = "slipway"
+# MLflow's modules import each other in circles. Of two sensors that import it at once, in threads
+# of the code server, one meets half a module, and so does every later import in that process.
+_IMPORTING = Lock()
 
 
 class RegistryError(RuntimeError):
@@ -48,8 +52,9 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def _errors(self) -> Iterator[Any]:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
+        with _IMPORTING:
+            from mlflow.exceptions import MlflowException
+            from mlflow.tracking import MlflowClient
 
         try:
             yield MlflowClient(self.tracking_uri, self.tracking_uri)

@@ -43,6 +43,26 @@ def test_a_models_own_policy_goes_before_its_environments(write: Write) -> None:
     assert configuration.release_policy("staging", "iris").policy == "direct"
 
 
+def test_what_a_model_leaves_out_is_its_environments(write: Write) -> None:
+    folder = write(
+        "environments/production.yaml",
+        "release: {policy: canary, steps: [1, 2], health: {max_error_rate: 0.5, p99_ms: 70}}",
+    )
+    write("models/iris.yaml", "release: {production: {min_requests: 7, health: {p99_ms: 80}}}")
+    found = load(folder, {}).release_policy("production", "iris")
+    assert (found.policy, found.steps, found.min_requests) == ("canary", (1, 2), 7)
+    assert (found.health.max_error_rate, found.health.p99_ms) == (0.5, 80)
+
+
+def test_a_models_policy_that_its_environments_makes_impossible_is_refused(write: Write) -> None:
+    folder = write("environments/production.yaml", "release: {policy: canary, shadow: {}}")
+    write("models/iris.yaml", "release: {production: {policy: direct}}")
+    with pytest.raises(ConfigurationError) as refused:
+        load(folder, {})
+    assert "models/iris.yaml: release.production" in str(refused.value)
+    assert "shadow is for the policy canary" in str(refused.value)
+
+
 def test_no_message_shows_a_secret(write: Write) -> None:
     for variable in ("SLIPWAY_LEDGER_URL", "SLIPWAY_ALERT_WEBHOOK_URL"):
         with pytest.raises(ConfigurationError) as refused:
