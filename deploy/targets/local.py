@@ -190,12 +190,12 @@ class LocalTarget:
             raise TargetError(f"the gateway does not know {name}")
         return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
 
-    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+    def endpoint(self, environment: str, model: str, live: Live | None) -> Endpoint:
         """Through the gateway, with the platform's own key."""
+        pinned = {"X-Model-Version": live.label} if live else {}
         return Endpoint(
             f"{self.configuration.platform.gateway.url}/models/{model}",
-            {"X-Environment": environment, "X-Model-Version": live.label}
-            | platform_headers(self.home),
+            {"X-Environment": environment} | pinned | platform_headers(self.home),
         )
 
     def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
