@@ -62,6 +62,6 @@ class Target(Protocol):
         """Where clients ask that one version, whatever its weight; without one, as the weights
         have it."""
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         """What two servers have answered to the same requests since that moment (UTC, ISO 8601);
-        TargetError where that is not to be had."""
+        slowdown: how many times as long is slow. TargetError where that is not to be had."""

@@ -28,7 +28,7 @@ from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
-from deploy.targets.compare_logs import compared_logs
+from deploy.targets.compare_logs import KEPT
 from deploy.targets.holds import alone, holding
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
@@ -198,7 +198,7 @@ class LocalTarget:
             {"X-Environment": environment} | pinned | platform_headers(self.home),
         )
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         """By the servers' access logs."""
         environment = self._environment_of(candidate)
         if not self.configuration.environments[environment].access_log:
@@ -208,7 +208,7 @@ class LocalTarget:
             )
         logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
         try:
-            return compared_logs(*logs, since).look()
+            return KEPT.logs(*logs, since, slowdown).look()
         except OSError as error:
             raise TargetError(f"{error.filename}: {error.strerror}") from error
 

@@ -102,7 +102,7 @@ class MemoryTarget:
         headers = {"X-Environment": environment}
         return Endpoint(self.url, headers | ({"X-Model-Version": live.label} if live else {}))
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         self.before(f"agreement {candidate}")
         return self.agreed
 
