@@ -111,8 +111,8 @@ def judge_shadow(policy: ReleasePolicy, agreement: Agreement, seconds: float) ->
     analysis = _decide(findings, pairs, seconds, shadow, policy.max_seconds)
     if analysis.decision == "rollback" or not pairs:
         return analysis
-    mine, other = agreement.candidate_ms / pairs, agreement.stable_ms / pairs
-    said = f"{analysis.reason}; {mine:.3g} ms on average, the stable version {other:.3g} ms"
+    mine_ms, other_ms = agreement.candidate_ms / pairs, agreement.stable_ms / pairs
+    said = f"{analysis.reason}; {mine_ms:.3g} ms on average, the stable version {other_ms:.3g} ms"
     return msgspec.structs.replace(analysis, reason=said)
 
 

@@ -206,9 +206,9 @@ class LocalTarget:
                 f"environment {environment} has access_log: false: what a shadow answers is "
                 "compared by the access logs; set it to true, or leave shadow out of the policy"
             )
-        logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
+        ours, theirs = (self.home.logs / f"{name}.log" for name in (candidate, stable))
         try:
-            return KEPT.logs(*logs, since, slowdown).look()
+            return KEPT.logs(ours, theirs, since, slowdown).look()
         except OSError as error:
             raise TargetError(f"{error.filename}: {error.strerror}") from error
 
