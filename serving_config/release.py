@@ -86,7 +86,8 @@ class ReleasePolicy(Settings):
     max_seconds: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] = 3600
     """A step or shadow that has not seen enough requests by then is rolled back."""
     probe_requests_per_second: Annotated[int, Field(ge=0, le=1000)] = 0
-    """canary: golden requests a second sent to both versions, for models with little traffic."""
+    """canary: golden requests a second, for models with little traffic. They are split as clients'
+    requests are: a candidate with 10 % of the traffic gets a tenth of them."""
     bake_seconds: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 300
     """How long `health` is watched after a release. With blue_green and canary the old version
     stays loaded meanwhile, so that a rollback takes a second."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from deploy.analysis.measures import SHORTEST_SLOW
+
 # Share of the larger one by which two values of a regression may differ and still agree.
 _A_TENTH = 0.1
 
@@ -15,7 +17,9 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     the rows of how far the probabilities of the class that the stable version predicts are apart.
     rows_squared: the squares of the pairs' rows, added up; 0 where it is not known.
     failed: requests that the stable version answered and the candidate refused, or with an error.
-    candidate_ms, stable_ms: durations of the pairs, sums in milliseconds.
+    candidate_ms, stable_ms: durations of the pairs, sums in milliseconds. slower, faster: pairs
+    where the candidate took too much longer than the stable version, and where it was the reverse;
+    see `is_slower`.
     """
 
     pairs: int = 0
@@ -26,6 +30,8 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     rows_squared: int = 0
     candidate_ms: float = 0.0
     stable_ms: float = 0.0
+    slower: int = 0
+    faster: int = 0
 
     def __add__(self, other: "Agreement") -> "Agreement":
         return Agreement(
@@ -37,7 +43,14 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
             rows_squared=self.rows_squared + other.rows_squared,
             candidate_ms=self.candidate_ms + other.candidate_ms,
             stable_ms=self.stable_ms + other.stable_ms,
+            slower=self.slower + other.slower,
+            faster=self.faster + other.faster,
         )
+
+
+def is_slower(one_ms: float, other_ms: float, slowdown: float) -> bool:
+    """Whether it took more than `slowdown` times as long as the other, and 50 ms at least."""
+    return one_ms > max(1000 * SHORTEST_SLOW, slowdown * other_ms)
 
 
 def disagree(candidate: Any, stable: Any, *, classes: bool) -> bool:

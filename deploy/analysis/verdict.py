@@ -10,6 +10,8 @@ a comparison, and the absolute limit for errors, look at the same intervals and 
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from deploy.analysis import measures
 from deploy.analysis.agreement import Agreement
 from deploy.analysis.counting import since
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 METRICS = ("errors", "refusals", "latency", "predictions", "confidence", "values")
-SHADOW_METRICS = ("errors", "disagreement", "probability")
+SHADOW_METRICS = ("errors", "disagreement", "probability", "latency")
 # A finding for each of a thousand classes would fill the ledger: the nearest to their limit stay.
 PARTS_KEPT = 10
 
@@ -87,8 +89,10 @@ def watch(health: Health, alpha: float, candidate: Counters, seconds: float) -> 
 def judge_shadow(policy: ReleasePolicy, agreement: Agreement, seconds: float) -> Analysis:
     """The shadow phase, `seconds` after it began. ValueError for a policy without one.
 
-    Answers are paired, so nothing is compared: what the pairs have is held against a limit. The
-    probability's difference is a mean of values from 0 to 1, for which the same bounds hold.
+    Answers are paired: what the pairs have is held against a limit. The probability's difference
+    is a mean of values from 0 to 1, for which the same bounds hold. Either version can be the slow
+    one of a pair by chance, as often as the other: pairs with a slow candidate are compared with
+    those where the stable version was slow.
     """
     shadow, pairs = policy.shadow, agreement.pairs
     if shadow is None:
@@ -102,8 +106,23 @@ def judge_shadow(policy: ReleasePolicy, agreement: Agreement, seconds: float) ->
         finding("errors", "", failed, None, policy.analysis.max_error_increase),
         finding("disagreement", "another class or value", other, None, shadow.max_disagreement),
         finding("probability", "mean difference", apart, None, shadow.max_probability_difference),
+        _paired_latency(policy, agreement, alpha / 2),
     ]
-    return _decide(findings, pairs, seconds, shadow, policy.max_seconds)
+    analysis = _decide(findings, pairs, seconds, shadow, policy.max_seconds)
+    if analysis.decision == "rollback" or not pairs:
+        return analysis
+    mine_ms, other_ms = agreement.candidate_ms / pairs, agreement.stable_ms / pairs
+    said = f"{analysis.reason}; {mine_ms:.3g} ms on average, the stable version {other_ms:.3g} ms"
+    return msgspec.structs.replace(analysis, reason=said)
+
+
+def _paired_latency(policy: ReleasePolicy, agreement: Agreement, alpha: float) -> Finding:
+    slowdown, limit = policy.analysis.slowdown, policy.analysis.max_slow_increase
+    detail = f"over 50 ms and {slowdown:g} times the other version's time"
+    mine, other = (
+        interval(count, agreement.pairs, alpha) for count in (agreement.slower, agreement.faster)
+    )
+    return finding("latency", detail, mine, other, limit)
 
 
 def _worst(findings: Iterable[Finding]) -> list[Finding]:

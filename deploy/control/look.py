@@ -66,7 +66,8 @@ class Look:
             raise TargetError("the stable version is not live any more")
         if self.phase.name == "shadow":
             begun = began(self.phase, self.event)
-            agreed = self.target.agreement(self.candidate, self.stable, begun)
+            slowdown = policy.analysis.slowdown
+            agreed = self.target.agreement(self.candidate, self.stable, begun, slowdown)
             return judge_shadow(policy, agreed, self.seconds)
         label = self.phase.stable.label
         before = self.phase.baseline.get(label, Counters())

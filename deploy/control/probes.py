@@ -1,20 +1,26 @@
-"""Golden requests to both versions of a canary, for models that have little traffic of their own.
+"""Golden requests in a canary's traffic, for models that have little of their own.
+
+They are split as clients' requests are: of what each version gets, the same part is golden
+requests. At one rate for both, a candidate with a small share would get mostly golden rows and the
+stable version mostly clients', and a model would differ from itself.
 
 Best effort: what fails is in the counters that the canary is judged by, as any request is.
 """
 
-import asyncio
-import itertools
 import json
 import logging
+import secrets
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
 
-import httpx
-
-from deploy.events import Event, Live
+from bentos.model_server.codec import Codec
+from bentos.model_server.problems import Problem
+from deploy.events import Event
+from deploy.gateway.routes import PROBE
 from deploy.phases import find, policy_of
 from deploy.targets.base import Endpoint
 from deploy.traffic import Traffic
@@ -24,87 +30,123 @@ Key = tuple[str, ...]
 # In flight at once for one canary: a server that hangs gets no more than these.
 _CONCURRENCY = 16
 _TIMEOUT_SECONDS = 5.0
+_PAUSE_SECONDS = 30.0
+
+
+@dataclass
+class _Running:
+    """The golden requests of one canary."""
+
+    candidate: str
+    thread: threading.Thread
+    stop: threading.Event
+    started: float = field(default_factory=time.monotonic)
 
 
 class Probes:
-    """One thread for each canary that wants probes."""
+    """One thread for each canary that wants probes.
 
-    def __init__(self, traffic: Traffic) -> None:
-        self._traffic = traffic
-        self._running: dict[Key, tuple[str, threading.Event]] = {}
-        self._threads: list[threading.Thread] = []
+    pause_seconds: from the start of one that failed to the next.
+    """
+
+    def __init__(self, traffic: Traffic, pause_seconds: float = _PAUSE_SECONDS) -> None:
+        self._traffic, self._pause_seconds = traffic, pause_seconds
+        self._running: dict[Key, _Running] = {}
+        self._stopped: list[threading.Thread] = []
 
     def follow(self, wanted: Mapping[Key, Event]) -> None:
         """Exactly these canaries get golden requests from now on, by their last event."""
         names = {key: event.phase.candidate for key, event in wanted.items() if event.phase}
-        for key, (candidate, stop) in list(self._running.items()):
-            if names.get(key) != candidate:
-                stop.set()
+        for key, running in list(self._running.items()):
+            if names.get(key) != running.candidate or self._has_failed(running):
+                running.stop.set()
+                self._stopped = [t for t in (*self._stopped, running.thread) if t.is_alive()]
                 del self._running[key]
         for key, candidate in names.items():
             if key not in self._running:
                 stop = threading.Event()
-                self._running[key] = candidate, stop
                 thread = threading.Thread(target=self._probe, args=(wanted[key], stop), daemon=True)
+                self._running[key] = _Running(candidate, thread, stop)
                 thread.start()
-                self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+
+    def _has_failed(self, running: _Running) -> bool:
+        """A while ago."""
+        paused = time.monotonic() - running.started >= self._pause_seconds
+        return paused and not running.thread.is_alive()
 
     def close(self) -> None:
         """Stop all, and wait a moment for what is in flight."""
         self.follow({})
-        for thread in self._threads:
+        for thread in self._stopped:
             thread.join(_TIMEOUT_SECONDS)
 
     def _probe(self, event: Event, stop: threading.Event) -> None:
         try:
             phase = event.phase
-            if phase is None or phase.stable is None:
+            if phase is None:
                 return
-            versions = [find(event.live, label) for label in (phase.candidate, phase.stable.label)]
-            lives = [live for live in versions if live is not None]
-            endpoints = [
-                self._traffic.target.endpoint(event.environment, event.model, live)
-                for live in lives
-            ]
-            rate = policy_of(phase).probe_requests_per_second
-            asyncio.run(send(endpoints, self._bodies(lives), rate, stop))
+            bodies = self._bodies(event)
+            endpoint = self._traffic.target.endpoint(event.environment, event.model, None)
+            send(endpoint, bodies, policy_of(phase).probe_requests_per_second, stop)
         except Exception as error:
             logger.warning("no golden requests for %s: %s", event.model, error)
 
-    def _bodies(self, lives: Sequence[Live]) -> list[bytes]:
-        """The same for both versions: else their predictions could not be compared."""
-        rows = [
-            row for live in lives for row in self._traffic.releases(live).certificate.golden.rows
-        ]
-        return [json.dumps({"features": row}).encode() for row in rows]
+    def _bodies(self, event: Event) -> list[bytes]:
+        """The golden rows of both versions that both take; ValueError where there is none."""
+        phase = event.phase
+        labels = (phase.candidate, phase.stable.label) if phase and phase.stable else ()
+        lives = [live for label in labels if (live := find(event.live, label)) is not None]
+        releases = [self._traffic.releases(live) for live in lives]
+        rows = [row for release in releases for row in release.certificate.golden.rows]
+        codecs = [Codec(release.bundle.contract, max_rows=1) for release in releases]
+        bodies = dict.fromkeys(json.dumps({"features": row}).encode() for row in rows)
+        taken = [body for body in bodies if all(_takes(codec, body) for codec in codecs)]
+        if not taken:
+            raise ValueError("both versions take none of their golden rows")
+        return taken
 
 
-async def send(
-    endpoints: Sequence[Endpoint], bodies: Sequence[bytes], rate: int, stop: threading.Event
+def _takes(codec: Codec, body: bytes) -> bool:
+    try:
+        codec.decode_one(body)
+    except Problem:
+        return False
+    return True
+
+
+def send(endpoint: Endpoint, bodies: Sequence[bytes], rate: int, stop: threading.Event) -> None:
+    """`rate` requests a second, each a body drawn at random, until stopped; fewer where more than
+    a few would be in flight."""
+    count = min(_CONCURRENCY, rate)
+    senders = [
+        threading.Thread(
+            target=_send, args=(endpoint, bodies, count / rate, number / rate, stop), daemon=True
+        )
+        for number in range(count)
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+
+
+def _send(
+    endpoint: Endpoint, bodies: Sequence[bytes], every: float, first: float, stop: threading.Event
 ) -> None:
-    """`rate` requests a second to each endpoint, in turn through the bodies, until stopped.
-
-    What would be more than a few in flight is left out.
-    """
-    loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[Any]]()
-    begun = loop.time()
-    async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as client:
-        for number, body in enumerate(itertools.cycle(bodies)):
-            if stop.is_set():
-                break
-            for endpoint in endpoints:
-                if len(tasks) < _CONCURRENCY:
-                    task = asyncio.create_task(_ask(client, endpoint, body))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-            await asyncio.sleep(max(0.0, begun + (number + 1) / rate - loop.time()))
-        await asyncio.gather(*tasks)
-
-
-async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, body: bytes) -> None:
+    """One connection, one request in flight. every, first: in seconds."""
+    # Measured at 100 a second: 6 % of a core, with httpx 22 %.
+    url = urlsplit(endpoint.url)
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_SECONDS)
     # What is asked is what the server computes, not what it remembers.
     headers = {"content-type": "application/json", "cache-control": "no-cache"}
-    with suppress(httpx.HTTPError):  # the gateway has counted it
-        await client.post(
-            f"{endpoint.url}/predict", content=body, headers=headers | dict(endpoint.headers)
-        )
+    headers |= endpoint.headers
+    due = time.monotonic() + first
+    while not stop.wait(max(0.0, due - time.monotonic())):
+        headers[PROBE] = secrets.token_hex(8)
+        try:
+            connection.request("POST", f"{url.path}/predict", secrets.choice(bodies), headers)
+            connection.getresponse().read()
+        except (OSError, HTTPException):  # the gateway has counted it
+            connection.close()  # the next request opens it
+        due = max(due + every, time.monotonic())
+    connection.close()

@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 # Tells both servers of a mirrored request to write down what they answer; never a client's word.
 COMPARE = "x-slipway-compare"
+# A request of the platform that belongs to no side, though its key does: another value each time.
+PROBE = "x-slipway-probe"
 # Where a request carries what `Environment.sticky` names.
 _STICKY_HEADERS = {"session": ("x-session-id",), "key": ("x-api-key", "authorization")}
 
@@ -108,6 +110,7 @@ def _weighted(state: State, sticky: Sequence[str]) -> Json:
     action: Json = {"weighted_clusters": split}
     headers = [header for item in sticky for header in _STICKY_HEADERS[item]]
     if len(weighted) > 1 and headers:
+        headers = [PROBE, *headers]
         split["use_hash_policy"] = True
         # The first that a request has counts; without any, chance decides.
         action["hash_policy"] = [

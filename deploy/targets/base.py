@@ -16,8 +16,8 @@ class TargetError(RuntimeError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where and as whom to ask one version of a model: the URL in front of `/predict`, with the
-    headers that pin the version and those that carry an API key."""
+    """Where and as whom to ask a model: the URL in front of `/predict`, with the headers that pin
+    a version and those that carry an API key."""
 
     url: str
     headers: Mapping[str, str]
@@ -58,9 +58,10 @@ class Target(Protocol):
     def observe(self, name: str) -> Counters:
         """What the server has counted so far; TargetError where it or its gateway cannot say."""
 
-    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
-        """Where clients ask that one version, whatever its weight."""
+    def endpoint(self, environment: str, model: str, live: Live | None) -> Endpoint:
+        """Where clients ask that one version, whatever its weight; without one, as the weights
+        have it."""
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         """What two servers have answered to the same requests since that moment (UTC, ISO 8601);
-        TargetError where that is not to be had."""
+        slowdown: how many times as long is slow. TargetError where that is not to be had."""

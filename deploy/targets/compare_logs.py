@@ -11,18 +11,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from deploy.analysis.agreement import Agreement, apart, disagree
+from deploy.analysis.agreement import Agreement, apart, disagree, is_slower
 from deploy.targets.log_tail import LogTail
 
 # Requests that only one of the two has answered so far, and ids that were a pair already.
 MAX_WAITING = 100_000
 MAX_WAITING_SECONDS = 60
+_IDLE_SECONDS = 60.0
 _OK = 200
 _ERROR = 400
 _TO_MILLISECONDS = len("2026-01-01T00:00:00.000")
@@ -88,13 +88,14 @@ def _line(text: bytes) -> Compared | None:
 
 
 class ComparedLogs:
-    """Counts from `since` on: UTC, ISO 8601."""
+    """Counts from `since` on: UTC, ISO 8601. slowdown: how many times as long is slow."""
 
-    def __init__(self, candidate: Path, stable: Path, since: str) -> None:
+    def __init__(self, candidate: Path, stable: Path, since: str, slowdown: float) -> None:
         self._candidate, self._stable = _Side(candidate), _Side(stable)
         self._since = _milliseconds(datetime.fromisoformat(since))
         # A client may choose its request ids: only the first pair of one counts.
         self._paired: OrderedDict[str, None] = OrderedDict()
+        self._slowdown = slowdown
         self._agreement = Agreement()
         self._lock = threading.Lock()
 
@@ -124,7 +125,7 @@ class ComparedLogs:
                 continue
             self._paired[line.request_id] = None
             pair = (line, found) if side is self._candidate else (found, line)
-            self._agreement += compared(*pair)
+            self._agreement += compared(*pair, self._slowdown)
         self._forget()
 
     def _forget(self) -> None:
@@ -137,7 +138,7 @@ class ComparedLogs:
             self._paired.popitem(last=False)
 
 
-def compared(candidate: Compared, stable: Compared) -> Agreement:
+def compared(candidate: Compared, stable: Compared, slowdown: float) -> Agreement:
     """What two lines of one request, which the stable version has answered, add up to."""
     if candidate.status >= _ERROR:
         return Agreement(failed=1)
@@ -157,10 +158,33 @@ def compared(candidate: Compared, stable: Compared) -> Agreement:
         difference=sum(apart(ours, theirs, same_class=not other) for ours, theirs, other in rows),
         candidate_ms=candidate.duration_ms,
         stable_ms=stable.duration_ms,
+        slower=is_slower(candidate.duration_ms, stable.duration_ms, slowdown),
+        faster=is_slower(stable.duration_ms, candidate.duration_ms, slowdown),
     )
 
 
-@lru_cache(maxsize=8)
-def compared_logs(candidate: Path, stable: Path, since: str) -> ComparedLogs:
-    """One for each release in progress, which knows where the last look ended."""
-    return ComparedLogs(candidate, stable, since)
+class KeptLogs:
+    """One `ComparedLogs` for each release in progress, which knows where the last look ended;
+    forgotten when nobody has looked for a while. One that was forgotten too early reads anew."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
+        self._kept: dict[tuple[Path, Path, str, float], tuple[ComparedLogs, threading.Timer]] = {}
+        self._lock = threading.Lock()
+
+    def logs(self, candidate: Path, stable: Path, since: str, slowdown: float) -> ComparedLogs:
+        """See `ComparedLogs`."""
+        key = (candidate, stable, since, slowdown)
+        timer = threading.Timer(self._idle_seconds, self._kept.pop, (key, None))
+        timer.daemon = True
+        with self._lock:
+            logs, last = self._kept.get(key, (None, None))
+            if last is not None:
+                last.cancel()
+            logs = logs or ComparedLogs(*key)
+            self._kept[key] = logs, timer
+            timer.start()
+            return logs
+
+
+KEPT = KeptLogs(_IDLE_SECONDS)

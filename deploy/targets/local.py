@@ -28,7 +28,7 @@ from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
-from deploy.targets.compare_logs import compared_logs
+from deploy.targets.compare_logs import KEPT
 from deploy.targets.holds import alone, holding
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
@@ -190,15 +190,15 @@ class LocalTarget:
             raise TargetError(f"the gateway does not know {name}")
         return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
 
-    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+    def endpoint(self, environment: str, model: str, live: Live | None) -> Endpoint:
         """Through the gateway, with the platform's own key."""
+        pinned = {"X-Model-Version": live.label} if live else {}
         return Endpoint(
             f"{self.configuration.platform.gateway.url}/models/{model}",
-            {"X-Environment": environment, "X-Model-Version": live.label}
-            | platform_headers(self.home),
+            {"X-Environment": environment} | pinned | platform_headers(self.home),
         )
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         """By the servers' access logs."""
         environment = self._environment_of(candidate)
         if not self.configuration.environments[environment].access_log:
@@ -206,9 +206,9 @@ class LocalTarget:
                 f"environment {environment} has access_log: false: what a shadow answers is "
                 "compared by the access logs; set it to true, or leave shadow out of the policy"
             )
-        logs = [self.home.logs / f"{name}.log" for name in (candidate, stable)]
+        ours, theirs = (self.home.logs / f"{name}.log" for name in (candidate, stable))
         try:
-            return compared_logs(*logs, since).look()
+            return KEPT.logs(ours, theirs, since, slowdown).look()
         except OSError as error:
             raise TargetError(f"{error.filename}: {error.strerror}") from error
 

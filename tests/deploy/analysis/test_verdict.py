@@ -271,6 +271,11 @@ def shadowed(seconds: float = 30, **counted: float) -> Analysis:
             shadowed(pairs=90, rows=90, failed=10),
             "10 % of 100 requests failed; at most 1 % is allowed",
         ),
+        (
+            shadowed(pairs=300, rows=300, slower=90, faster=3),
+            "30 % of 300 predictions were over 50 ms and 3 times the other version's time, "
+            "1 % of the stable version's 300; at most 5 % more is allowed",
+        ),
         (shadowed(3600, pairs=3), "only 3 of 200 requests came in 3600 s"),
     ],
 )
@@ -283,6 +288,14 @@ def test_a_shadow_that_agrees_goes_on_with_enough_pairs_and_time() -> None:
     assert shadowed(30, **agreed).decision == "promote"
     assert shadowed(29, **agreed).decision == "hold"
     assert shadowed(30, **agreed | {"pairs": 199}).decision == "hold"
+
+
+def test_a_shadow_that_is_slow_as_often_as_the_stable_version_goes_on() -> None:
+    found = shadowed(pairs=2000, rows=2000, slower=320, faster=320, candidate_ms=9e4, stable_ms=8e4)
+    assert found.decision == "promote"
+    assert found.reason == (
+        "2,000 requests in 30 s, within all limits; 45 ms on average, the stable version 40 ms"
+    )
 
 
 def test_a_shadows_large_requests_count_once() -> None:

@@ -134,6 +134,17 @@ def test_what_is_not_sticky_is_left_to_chance(gateway: Gateway) -> None:
     assert gateway.sides(x_session_id="me") == {"1", "2"}
 
 
+@pytest.mark.parametrize("sticky", [("session",), ("key",), ("key", "session"), ()])
+def test_a_probe_belongs_to_no_side_whoever_sends_it(
+    sticky: Sequence[str], gateway: Gateway
+) -> None:
+    gateway.split(90, 10, sticky=sticky)
+    who = {"x_api_key": "the platform's", "x_session_id": "me"}
+    requests = [request(x_slipway_probe=f"{number:016x}", **who) for number in range(4000)]
+    answers = ask(gateway.port, requests)
+    assert expected(answers.count("2"), 10, len(requests)), answers.count("2")
+
+
 @pytest.mark.parametrize("session", ["x" * 30_000, "%00\\\"'{}$(x)", "\xff" * 100, "1,2,3"])
 def test_whatever_a_session_is_called_it_stays_on_one_side(session: str, gateway: Gateway) -> None:
     gateway.split(50, 50)

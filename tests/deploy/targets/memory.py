@@ -34,7 +34,7 @@ class MemoryTarget:
     unready: set[str] = field(default_factory=set)
     counted: dict[str, Counters] = field(default_factory=dict)
     agreed: Agreement = field(default_factory=Agreement)
-    urls: dict[str, str] = field(default_factory=dict)
+    url: str = "http://127.0.0.1:9"
     held: Counter[str] = field(default_factory=Counter)
     states: dict[tuple[str, str], State] = field(default_factory=dict)
     before: Callable[[str], None] = lambda call: None
@@ -98,11 +98,11 @@ class MemoryTarget:
             raise TargetError(f"{name} does not answer")
         return self.counted.get(name, Counters())
 
-    def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
-        url = self.urls.get(cluster_name(environment, model, live), "http://127.0.0.1:9")
-        return Endpoint(url, {"X-Environment": environment, "X-Model-Version": live.label})
+    def endpoint(self, environment: str, model: str, live: Live | None) -> Endpoint:
+        headers = {"X-Environment": environment}
+        return Endpoint(self.url, headers | ({"X-Model-Version": live.label} if live else {}))
 
-    def agreement(self, candidate: str, stable: str, since: str) -> Agreement:
+    def agreement(self, candidate: str, stable: str, since: str, slowdown: float) -> Agreement:
         self.before(f"agreement {candidate}")
         return self.agreed
 

@@ -1,6 +1,7 @@
 """Two access logs joined by request id, however they are written, rotated and looked at."""
 
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from deploy.ledger import Ledger
 from deploy.logs import rotate
 from deploy.targets import compare_logs
 from deploy.targets.base import TargetError
-from deploy.targets.compare_logs import ComparedLogs
+from deploy.targets.compare_logs import ComparedLogs, KeptLogs
 from deploy.targets.local import LocalTarget
 from serving_config.schema import Configuration, Environment, Model, Platform
+from tests.deploy.gateway.running import until
 from tests.deploy.releases import change, live
 
 SINCE = "2026-01-01T00:00:10.000+00:00"
@@ -69,7 +71,10 @@ class Logs:
         self.paths = {who: folder / f"{who}.log" for who in ("candidate", "stable")}
         for path in self.paths.values():
             path.touch()
-        self.compared = ComparedLogs(self.paths["candidate"], self.paths["stable"], since)
+        self.compared = self.anew(since)
+
+    def anew(self, since: str = SINCE) -> ComparedLogs:
+        return ComparedLogs(self.paths["candidate"], self.paths["stable"], since, slowdown=3)
 
     def write(self, who: str, *lines: bytes) -> None:
         with self.paths[who].open("ab") as log:
@@ -184,7 +189,7 @@ def test_after_a_restart_the_files_tell_the_same_again(logs: Logs) -> None:
             rotate(logs.folder, max_bytes=1)
     first = logs.look()
     assert first.pairs == 10
-    assert ComparedLogs(logs.paths["candidate"], logs.paths["stable"], SINCE).look() == first
+    assert logs.anew().look() == first
 
 
 def test_a_log_that_has_grown_beyond_the_last_look_since_it_was_rotated_is_read_from_its_start(
@@ -332,23 +337,50 @@ def test_the_target_reads_the_logs_of_both_servers_and_reads_on(target: LocalTar
                 log.write(written(request_id, yes(0.9)) + b"\n")
 
     answer("a")
-    assert target.agreement(CANDIDATE, STABLE, SINCE).pairs == 1
+    assert target.agreement(CANDIDATE, STABLE, SINCE, 3).pairs == 1
     answer("b")
-    assert target.agreement(CANDIDATE, STABLE, SINCE).pairs == 2
-    assert target.agreement(CANDIDATE, STABLE, "2026-01-01T00:00:10.001Z").pairs == 0
+    assert target.agreement(CANDIDATE, STABLE, SINCE, 3).pairs == 2
+    assert target.agreement(CANDIDATE, STABLE, "2026-01-01T00:00:10.001Z", 3).pairs == 0
 
 
 def test_without_an_access_log_there_is_nothing_to_compare(target: LocalTarget) -> None:
     silent = {"production": Environment(name="production", access_log=False)}
     quiet = target.configuration.model_copy(update={"environments": silent})
     with pytest.raises(TargetError, match="environment production has access_log: false: "):
-        replace(target, configuration=quiet).agreement(CANDIDATE, STABLE, SINCE)
+        replace(target, configuration=quiet).agreement(CANDIDATE, STABLE, SINCE, 3)
 
 
 def test_a_log_that_is_not_there_and_a_server_that_is_not_live_are_named(
     target: LocalTarget,
 ) -> None:
     with pytest.raises(TargetError, match=rf"{CANDIDATE}\.log: No such file"):
-        target.agreement(CANDIDATE, STABLE, SINCE)
+        target.agreement(CANDIDATE, STABLE, SINCE, 3)
     with pytest.raises(TargetError, match="iris-9 is not live"):
-        target.agreement("iris-9", STABLE, SINCE)
+        target.agreement("iris-9", STABLE, SINCE, 3)
+
+
+@pytest.mark.parametrize(
+    ("candidate_ms", "stable_ms", "slower", "faster"),
+    [(51, 10, 1, 0), (50, 10, 0, 0), (290, 100, 0, 0), (310, 100, 1, 0), (1, 51, 0, 1)],
+)
+def test_slow_is_over_50_ms_and_three_times_the_other_one_of_the_pair(
+    candidate_ms: float, stable_ms: float, slower: int, faster: int, logs: Logs
+) -> None:
+    logs.write("candidate", written("a", yes(0.9), milliseconds=candidate_ms))
+    logs.write("stable", written("a", yes(0.9), milliseconds=stable_ms))
+    found = logs.look()
+    assert (found.slower, found.faster) == (slower, faster)
+
+
+def test_logs_that_nobody_has_looked_at_for_a_while_are_let_go(logs: Logs) -> None:
+    kept = KeptLogs(idle_seconds=0.01)
+    gone = weakref.ref(kept.logs(logs.paths["candidate"], logs.paths["stable"], SINCE, 3))
+    until(lambda: gone() is None)
+
+
+def test_logs_are_kept_as_long_as_somebody_looks(logs: Logs) -> None:
+    kept = KeptLogs(idle_seconds=60)
+    first, second = (
+        kept.logs(logs.paths["candidate"], logs.paths["stable"], SINCE, 3) for _ in range(2)
+    )
+    assert first is second

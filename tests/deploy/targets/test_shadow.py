@@ -51,7 +51,7 @@ class Shadow:
     logs: dict[str, Path]
 
     def compared(self, since: datetime) -> ComparedLogs:
-        return ComparedLogs(self.logs["1"], self.logs["3"], since.isoformat())
+        return ComparedLogs(self.logs["1"], self.logs["3"], since.isoformat(), slowdown=3)
 
     def predict(self, request_id: str, body: Any, **headers: str) -> httpx.Response:
         named = {"x-request-id": request_id} | {k.replace("_", "-"): v for k, v in headers.items()}
