@@ -52,14 +52,15 @@ def brought_in(events: Sequence[Event], last: Event, bento_digest: str) -> Event
 def last_healthy(events: Sequence[Event]) -> Live | None:
     """The version to return to from what serves now, with weight 100, or None.
 
-    In a release, its stable version. Otherwise the last that had all traffic, is not the one that
-    has it now, and was not rolled back from since it last got it. Where traffic is split by hand,
+    In a release, its stable version if it has one: another build of the version that serves has
+    none beside it. Otherwise the last that had all traffic, is not the one that has it now, and was
+    not rolled back from, nor found unhealthy, since it last got it. Where traffic is split by hand,
     this is the last one that had all of it.
     """
     if not events:
         return None
-    if (phase := events[-1].phase) is not None:
-        return phase.stable and phase.stable.with_share(100)
+    if (phase := events[-1].phase) is not None and phase.stable is not None:
+        return phase.stable.with_share(100)
     healthy: dict[str, Live] = {}
     before: Event | None = None
     for event in in_force(events):
@@ -68,7 +69,8 @@ def last_healthy(events: Sequence[Event]) -> Live | None:
                 healthy.pop(condemned.bento_digest, None)
         for live in _had_all(event):
             healthy.pop(live.bento_digest, None)  # to its place at the end
-            healthy[live.bento_digest] = live
+            if event.action != "unhealthy":
+                healthy[live.bento_digest] = live
         before = event
     for now in _had_all(events[-1]):
         healthy.pop(now.bento_digest, None)

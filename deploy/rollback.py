@@ -83,6 +83,7 @@ def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:
     candidate = phase.candidate if phase else None
     return [
         live
-        for live in without(state.live, goal.label)
-        if live.weight or live.mirror or live.label == candidate
+        for live in state.live
+        if live.bento_digest != goal.bento_digest
+        and (live.weight or live.mirror or live.label == candidate)
     ]

@@ -25,8 +25,9 @@ from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase,
 from deploy.home import Home
 from deploy.live import clusters
 from deploy.phases import begin, find, following, without
+from deploy.release import ReleaseError
 from deploy.targets.base import TargetError
-from deploy.traffic import Traffic
+from deploy.traffic import NothingToRollBackToError, Traffic
 
 logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
@@ -155,7 +156,7 @@ class Controller:
             if judged and look.is_baked() and analysis.decision == "hold":
                 self._finish(event, phase, analysis)
             elif analysis.decision == "rollback":
-                self._go_back(event, analysis)
+                self._go_back(event, phase, analysis)
             elif analysis.decision == "promote":
                 self._go_on(event, phase, analysis)
         except LedgerConflictError:
@@ -182,15 +183,29 @@ class Controller:
             change = begin(coming, event, self._target, _actor(event), _evidence(analysis))
             carry_out(self._ledger, self._target, change)
 
-    def _go_back(self, event: Event, analysis: Analysis) -> None:
-        self._traffic.rollback(
-            event.environment,
-            event.model,
-            _actor(event),
-            analysis.reason,
-            expected=event.generation,
-            evidence=_evidence(analysis),
-        )
+    def _go_back(self, event: Event, phase: Phase, analysis: Analysis) -> None:
+        try:
+            self._traffic.rollback(
+                event.environment,
+                event.model,
+                _actor(event),
+                analysis.reason,
+                expected=event.generation,
+                evidence=_evidence(analysis),
+            )
+        except (NothingToRollBackToError, ReleaseError) as error:
+            if phase.name != "bake":
+                raise
+            self._give_up(event, phase, analysis, str(error))
+
+    def _give_up(self, event: Event, phase: Phase, analysis: Analysis, why: str) -> None:
+        """There is no way back, nor will there be: the release ends where it is, on the record."""
+        candidate = find(event.live, phase.candidate)
+        if candidate is None:
+            return
+        evidence = _evidence(analysis) | {"reason": f"{analysis.reason}; it stays: {why}"}
+        change = _actor(event).change(event.state, "unhealthy", candidate, event.live, evidence)
+        carry_out(self._ledger, self._target, change)
 
     def _finish(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         """The bake time is over: the version that was replaced leaves."""

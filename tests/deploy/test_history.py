@@ -87,7 +87,21 @@ def test_in_a_release_the_way_back_is_its_stable_version() -> None:
     assert healthy_version(history) == 2
     history.bake(3, 2)
     assert healthy_version(history) == 2
-    history.add("promote", {4: 100}, phase("bake", 4, None))
+
+
+def test_in_a_release_that_has_no_stable_version_the_way_back_is_the_one_before() -> None:
+    history = History().promote(1, 2)
+    history.add("promote", {3: 100}, phase("bake", 3, None))
+    assert healthy_version(history) == 2
+    first = History()
+    first.add("promote", {1: 100}, phase("bake", 1, None))
+    assert healthy_version(first) is None
+
+
+def test_a_version_that_was_found_unhealthy_is_not_the_way_back() -> None:
+    history = History().promote(1)
+    history.add("unhealthy", {1: 100})
+    history.promote(2)
     assert healthy_version(history) is None
 
 

@@ -16,6 +16,7 @@ from deploy.events import Counters
 from deploy.gateway.envoy import GatewayError
 from deploy.home import Home
 from deploy.ledger import Ledger
+from deploy.release import ReleaseError
 from deploy.traffic import Traffic
 from serving_config.release import ReleasePolicy
 from tests.deploy.releases import change, release
@@ -227,11 +228,42 @@ def test_a_failing_first_version_stays_for_there_is_nothing_to_go_back_to(tmp_pa
     scene = Scene(MemoryTarget(ledger), Home(tmp_path).create())
     promote(scene.target, OLD, canary())
     scene.serve(OLD, 1000, errors=900)
-    scene.tick(61, times=3)
+    scene.tick(times=3)
     assert weights(scene.target) == {"1": 100}
-    assert scene.actions() == ["promote"]
+    assert scene.actions() == ["promote", "unhealthy"]
+    event = ledger.events()[-1]
+    assert event.phase is None
+    assert "90 % of 1,000 requests failed" in event.evidence["reason"]
+    assert "no version in staging to roll back to" in event.evidence["reason"]
     scene.controller.close()
     ledger.close()
+
+
+def test_another_build_that_fails_in_its_bake_time_goes_back_to_the_old_build(
+    scene: Scene,
+) -> None:
+    again = release(1, build="again")
+    old = Traffic(scene.target.ledger, scene.target, lambda live: OLD)
+    scene.controller = Controller(old, scene.home, clock=scene.now, executor=AtOnce())
+    promote(scene.target, again, policy(bake_seconds=60))
+    scene.serve(again, 1000, errors=900)
+    scene.tick(times=2)
+    assert scene.target.ledger.state(*PLACE).live == (OLD.live(),)
+    assert scene.target.ledger.events()[-1].evidence["from"] == ["1"]
+    is_settled(scene.target)
+
+
+def test_a_version_that_fails_and_whose_way_back_is_gone_is_given_up_once(scene: Scene) -> None:
+    def gone(live: Any) -> Any:
+        raise ReleaseError("Bento iris:1 is missing")
+
+    traffic = Traffic(scene.target.ledger, scene.target, gone)
+    scene.controller = Controller(traffic, scene.home, clock=scene.now, executor=AtOnce())
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.serve(NEW, 1000, errors=900)
+    scene.tick(times=3)
+    assert scene.actions() == ["promote", "promote", "unhealthy"]
+    assert "Bento iris:1 is missing" in scene.target.ledger.events()[-1].evidence["reason"]
 
 
 def fails(*names: str) -> Callable[[str], None]:
