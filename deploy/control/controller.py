@@ -7,7 +7,7 @@ it goes on, and where somebody was killed in the middle of a change it ends it.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -41,17 +41,21 @@ _PROBES = "probe_requests_per_second"
 
 class Controller:
     """`tick` about once a second. Each model is looked at in a thread of its own, one at a time:
-    a server that is slow to start or to stop holds nobody else up. executor, clock: for tests."""
+    a server that is slow to start or to stop holds nobody else up. ready_seconds: by environment,
+    how long its servers may load: they are started together with this one. executor, clock: for
+    tests."""
 
     def __init__(
         self,
         traffic: Traffic,
         home: Home,
         *,
+        ready_seconds: Mapping[str, float],
         clock: Clock = lambda: datetime.now(UTC),
         executor: Executor | None = None,
     ) -> None:
         self._traffic, self._home, self._clock = traffic, home, clock
+        self._ready_seconds, self._started = ready_seconds, clock()
         self._ledger, self._target = traffic.ledger, traffic.target
         self._executor = executor or ThreadPoolExecutor(_WORKERS, thread_name_prefix=NAME)
         self._last_events = LastEvents(self._ledger)
@@ -59,6 +63,7 @@ class Controller:
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
         self._unanswered: Counter[Key] = Counter()
+        self._answered: dict[Key, str] = {}
         self._probes = Probes(traffic)
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -149,8 +154,9 @@ class Controller:
         try:
             analysis = look.judge()
             self._unanswered.pop(key, None)
+            self._answered[key] = phase.candidate
         except TargetError as error:
-            analysis, judged = self._without_an_answer(key, look, error), False
+            analysis, judged = self._without_an_answer(key, look, error, moment), False
         write_progress(self._home, look.progress(analysis, moment))
         try:
             if judged and look.is_baked() and analysis.decision == "hold":
@@ -165,9 +171,11 @@ class Controller:
             self._pauses[key] = moment + _PAUSE
             raise
 
-    def _without_an_answer(self, key: Key, look: Look, error: TargetError) -> Analysis:
+    def _without_an_answer(
+        self, key: Key, look: Look, error: TargetError, moment: datetime
+    ) -> Analysis:
         """Hold, unless it is the candidate alone that has not answered for a few looks."""
-        if look.is_candidates_fault():
+        if not self._may_still_load(key, look, moment) and look.is_candidates_fault():
             self._unanswered[key] += 1
         else:
             self._unanswered.pop(key, None)
@@ -176,6 +184,12 @@ class Controller:
         label = look.phase.candidate
         reason = f"version {label} does not answer: {error}"
         return _unseen("rollback", reason, look.seconds)
+
+    def _may_still_load(self, key: Key, look: Look, moment: datetime) -> bool:
+        """After a start of the platform, which starts the servers too."""
+        seconds = self._ready_seconds.get(look.event.environment, 0.0)
+        is_new = moment < self._started + timedelta(seconds=seconds)
+        return is_new and self._answered.get(key) != look.phase.candidate
 
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)

@@ -51,10 +51,14 @@ class Scene:
     def __post_init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, ready_seconds: float = 0) -> None:
         """Another controller process, which knows nothing."""
         self.controller = Controller(
-            traffic_of(self.target), self.home, clock=self.now, executor=AtOnce()
+            traffic_of(self.target),
+            self.home,
+            ready_seconds={"staging": ready_seconds},
+            clock=self.now,
+            executor=AtOnce(),
         )
 
     def now(self) -> datetime:
@@ -244,7 +248,9 @@ def test_another_build_that_fails_in_its_bake_time_goes_back_to_the_old_build(
 ) -> None:
     again = release(1, build="again")
     old = Traffic(scene.target.ledger, scene.target, lambda live: OLD)
-    scene.controller = Controller(old, scene.home, clock=scene.now, executor=AtOnce())
+    scene.controller = Controller(
+        old, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
     promote(scene.target, again, policy(bake_seconds=60))
     scene.serve(again, 1000, errors=900)
     scene.tick(times=2)
@@ -258,7 +264,9 @@ def test_a_version_that_fails_and_whose_way_back_is_gone_is_given_up_once(scene:
         raise ReleaseError("Bento iris:1 is missing")
 
     traffic = Traffic(scene.target.ledger, scene.target, gone)
-    scene.controller = Controller(traffic, scene.home, clock=scene.now, executor=AtOnce())
+    scene.controller = Controller(
+        traffic, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
     promote(scene.target, NEW, policy(bake_seconds=60))
     scene.serve(NEW, 1000, errors=900)
     scene.tick(times=3)
@@ -296,6 +304,33 @@ def test_a_version_with_all_traffic_that_is_gone_is_rolled_back_too(scene: Scene
     scene.tick()
     assert weights(scene.target) == {"1": 100}
     is_settled(scene.target)
+
+
+@pytest.mark.parametrize("name", ["direct", "canary"])
+def test_a_version_that_still_loads_after_a_start_of_the_platform_is_not_rolled_back(
+    name: str, scene: Scene
+) -> None:
+    promote(scene.target, NEW, policy(name, bake_seconds=60))
+    served, loading = weights(scene.target), name_of(NEW)
+    port = scene.target.up.pop(loading)
+    scene.restart(ready_seconds=20)
+    scene.tick(times=15)
+    assert weights(scene.target) == served
+    scene.target.up[loading] = port
+    scene.tick()
+    del scene.target.up[loading]  # it has answered: it is no longer loading
+    scene.tick(0.1, times=5)
+    assert weights(scene.target)["1"] == 100
+
+
+def test_a_version_that_never_loads_after_a_start_of_the_platform_is_rolled_back(
+    scene: Scene,
+) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    del scene.target.up[name_of(NEW)]
+    scene.restart(ready_seconds=20)
+    scene.tick(times=26)
+    assert weights(scene.target)["1"] == 100
 
 
 @pytest.mark.parametrize("silent", [(OLD,), (OLD, NEW)])
@@ -492,7 +527,9 @@ def test_golden_requests_that_cannot_be_made_do_not_stop_the_controller(
         raise FileNotFoundError("no Bento")
 
     traffic = Traffic(scene.target.ledger, scene.target, gone)
-    controller = Controller(traffic, scene.home, clock=scene.now, executor=AtOnce())
+    controller = Controller(
+        traffic, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
     promote(scene.target, NEW, canary(probe_requests_per_second=10))
     controller.tick()
     controller.close()
