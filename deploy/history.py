@@ -4,7 +4,7 @@
 takes back the event right before it, which therefore never counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -107,6 +107,19 @@ def release_result(events: Sequence[Event], started: Event) -> tuple[Result, Eve
         if event.phase is None or event.phase.candidate != candidate:
             break
     return result
+
+
+def taken_away(events: Sequence[Event], runs: Collection[str]) -> tuple[Result, Event] | None:
+    """How the release ended that one of these Dagster runs has begun, where it got traffic and
+    has lost it again; None otherwise, for a run that was killed before that as well."""
+    own = [event for event in in_force(events) if event.dagster_run in runs]
+    begun = [event for event in own if event.action not in ("load", "retire")]
+    if not begun:
+        return None
+    result, event = release_result(events, begun[-1])
+    if result == "released" and all(live.label != event.label for live in _had_all(events[-1])):
+        result, event = "superseded", events[-1]
+    return (result, event) if result in ("rolled back", "superseded") else None
 
 
 def _result_after(

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deploy.events import Event, LedgerError
-from deploy.history import brought_in, in_force, last_healthy, release_result, serving_at
+from deploy.history import (
+    brought_in,
+    in_force,
+    last_healthy,
+    release_result,
+    serving_at,
+    taken_away,
+)
 from tests.deploy.histories import START, History, phase
 from tests.deploy.releases import live
 
@@ -277,6 +284,29 @@ def test_a_step_that_was_taken_back_goes_on_where_the_phase_says_so_and_ends_oth
     assert release_result(history.events, started) == ("in progress", back)
     history.events[-1] = replace(back, evidence={})
     assert release_result(history.events, started) == ("superseded", history.events[-1])
+
+
+def test_a_run_that_lost_the_traffic_of_its_release_is_told_how() -> None:
+    history = History().promote(1)
+    history.add("load", {1: 100, 2: 0})
+    started = history.canary(2, 1, 5)
+    assert taken_away(history.events, {"run-2"}) is None  # killed before it got traffic
+    assert taken_away(history.events, {"run-3"}) is None  # in progress
+    back = history.add("rollback", {1: 100})
+    assert taken_away(history.events, {"another", started.dagster_run or ""}) == (
+        "rolled back",
+        back,
+    )
+    assert taken_away(history.events, {"another"}) is None
+
+
+def test_a_run_whose_release_was_over_and_lost_its_traffic_later_is_told_too() -> None:
+    history = History().promote(1, 2)
+    assert taken_away(history.events, {"run-2"}) is None
+    back = history.add("rollback", {1: 100})
+    assert taken_away(history.events, {"run-2"}) == ("superseded", back)
+    history.add("revert", {2: 100})
+    assert taken_away(history.events, {"run-2"}) is None
 
 
 def test_who_brought_a_version_in_is_the_event_since_which_it_is_live_without_a_gap() -> None:

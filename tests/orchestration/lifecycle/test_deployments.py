@@ -162,6 +162,22 @@ def test_a_run_that_is_tried_again_follows_the_release_that_it_finds(
     assert actions == ["promote", "load", "canary", "promote"]
 
 
+def test_a_run_that_is_tried_again_does_not_undo_the_rollback_of_meanwhile(
+    serving: InMemory, materialize: Materialize
+) -> None:
+    first_version(serving)
+    with serving.traffic() as traffic:
+        policy = serving.configuration.release_policy("production", "iris")
+        request = Request(release(2), "production", "promote", "ann", "run-1", policy=policy)
+        roll_out(traffic.ledger, traffic.target, request, lambda *_: analysis("promote", "same"))
+        back = verdict("rollback", "10 % of the requests failed", 20)
+        append(traffic.ledger, "rollback", live(1), actor="bob", **back)
+    result = materialize(2, **{"dagster/parent_run_id": "run-1", "dagster/root_run_id": "run-0"})
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "rolled back: 10 % of the requests failed" in str(failure.step_failure_data)
+    assert serving.events("iris", "production")[-1].action == "rollback"
+
+
 def test_a_person_may_choose_another_policy_and_then_nothing_is_compared(
     serving: InMemory, materialize: Materialize
 ) -> None:
