@@ -38,7 +38,7 @@ class LedgerConflictError(LedgerError):
 
 
 class ReleaseInProgressError(LedgerConflictError):
-    """Another candidate's shadow or canary has to end first."""
+    """Another candidate's shadow, canary or bake time has to end first."""
 
 
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, omit_defaults=True):

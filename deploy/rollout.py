@@ -22,6 +22,7 @@ from deploy.events import (
     ReleaseInProgressError,
     State,
 )
+from deploy.history import last_healthy
 from deploy.ledger import Ledger
 from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
 from deploy.release import Release
@@ -66,6 +67,22 @@ def superseded(state: State, version: int) -> bool:
     return any(live.version > version for live in state.live)
 
 
+def watched_bake(ledger: Ledger, request: Request) -> Phase | None:
+    """The bake time that the release has to wait for: a candidate beside the version that bakes
+    would end the watch over it. None where the release would replace that version at once, or
+    where there is nothing that the watch could go back to."""
+    environment, release = request.environment, request.release
+    state, last = head(ledger, environment, release.model)
+    phase, subject = last.phase if last else None, release.live()
+    if phase is None or phase.name != "bake" or request.policy.policy == "direct":
+        return None
+    if not request.older_allowed and superseded(state, subject.version):
+        return None
+    if stable_beside(state.live, subject.label) is None:
+        return None
+    return phase if last_healthy(ledger.events(release.model, environment)) else None
+
+
 def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None = None) -> Outcome:
     """Release by the policy; the same release again goes on where the one before was killed.
 
@@ -75,9 +92,10 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
 
     Raises CertificateError without the proof, TargetError when the server does not get ready,
     GateError when the gate says no, GatewayError when the gateway does not follow,
-    ReleaseInProgressError and LedgerConflictError for a lost race. Whatever it raises, the
-    version that was live before goes on serving; or the new one, where only the tidying up after
-    it failed: the same rollout again does that.
+    ReleaseInProgressError for another one that is not over (see `watched_bake`),
+    LedgerConflictError for a lost race. Whatever it raises, the version that was live before goes
+    on serving; or the new one, where only the tidying up after it failed: the same rollout again
+    does that.
     """
     release, environment = request.release, request.environment
     release.require_certificate(environment)
@@ -85,6 +103,11 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
     subject = release.live()
     if not request.older_allowed and superseded(before, subject.version):
         return Outcome("superseded", before)
+    if (bakes := watched_bake(ledger, request)) is not None:
+        raise ReleaseInProgressError(
+            f"{release.model} version {bakes.candidate} is in its bake time in {environment}: wait "
+            f"for its end, `slipway rollback {release.model}`, or release by the policy direct"
+        )
     rollout = _Rollout(ledger, target, request, before, last)
     if rollout.is_in_progress():
         return rollout.again("started")
@@ -128,10 +151,7 @@ class _Rollout:
         return Outcome(status, self.before, self.last if status == "started" else None)
 
     def is_in_progress(self) -> bool:
-        """Whether this very release is in a shadow or canary; raises where another one is.
-
-        A version in its bake time has all traffic: that one may be replaced.
-        """
+        """Whether this very release is in a shadow or canary; raises where another one is."""
         phase, model = self.phase, self.before.model
         if phase is None or phase.name == "bake":
             return False

@@ -144,19 +144,28 @@ def test_the_same_release_again_changes_nothing_while_it_is_in_progress(
     is_settled(target)
 
 
-def test_what_bakes_may_be_superseded_and_its_old_version_leaves_with_it(
-    target: MemoryTarget,
+@pytest.mark.parametrize("by", [BLUE_GREEN, CANARY], ids=["blue_green", "canary"])
+def test_a_candidate_waits_for_the_bake_of_the_version_before_whose_watch_it_would_end(
+    by: Any, target: MemoryTarget
 ) -> None:
     promote(target, NEW, BLUE_GREEN)
-    promote(target, THIRD, CANARY)
-    assert weights(target) == {"3": 10, "2": 90, "1": 0}
-    traffic_of(target).rollback(*PLACE, ANN, "slow")
-    assert weights(target) == {"2": 100, "1": 0}
+    before = last(target)
+    with pytest.raises(ReleaseInProgressError, match="iris version 2 is in its bake time"):
+        promote(target, THIRD, by)
+    assert last(target) == before
+    is_settled(target)
 
 
-def test_while_the_next_candidate_is_asked_the_bake_of_the_one_before_goes_on(
-    target: MemoryTarget,
-) -> None:
+def test_what_bakes_may_be_replaced_at_once(target: MemoryTarget) -> None:
+    promote(target, NEW, BLUE_GREEN)
+    promote(target, THIRD, policy(bake_seconds=60))
+    assert weights(target) == {"3": 100}
+    is_settled(target)
+
+
+def test_while_a_candidate_of_a_first_version_is_asked_the_bake_of_that_goes_on() -> None:
+    """There is nothing to go back to from it, so it is not waited for."""
+    target = MemoryTarget(Ledger("sqlite://"))
     promote(target, NEW, BLUE_GREEN)
     baking = last(target)
     with pytest.raises(GateError):
@@ -164,6 +173,9 @@ def test_while_the_next_candidate_is_asked_the_bake_of_the_one_before_goes_on(
     phase = last(target).phase
     assert phase is not None
     assert (phase.name, phase.candidate, phase.since) == ("bake", "2", baking.at)
+    promote(target, THIRD, CANARY)
+    assert weights(target) == {"3": 10, "2": 90}
+    target.ledger.close()
 
 
 def test_another_build_of_the_version_that_serves_is_released_at_once(

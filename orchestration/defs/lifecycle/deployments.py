@@ -20,7 +20,7 @@ from orchestration.defs.lifecycle.canary import (
 from orchestration.defs.lifecycle.decisions import chosen_policy
 from orchestration.defs.lifecycle.deployment_metadata import deployment_metadata
 from orchestration.defs.lifecycle.failures import one_sentence
-from orchestration.defs.lifecycle.follow import follow_release
+from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -116,6 +116,8 @@ def _deployed(context: dg.AssetExecutionContext, serving: Serving, request: Requ
     release = request.release
     with one_sentence():
         _require_not_taken_away(context, serving, request)
+        if not request.older_allowed:
+            wait_for_bake(serving, request, context.log.info)
         outcome = serving.roll_out(request)
     if outcome.status == "superseded":
         newest = max(live.version for live in outcome.state.live)
