@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.changes import bring_up, carry_out, head, leftovers
+from deploy.changes import carry_out, head, leftovers, ready_server
 from deploy.events import Actor, Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.history import last_healthy
@@ -47,7 +47,8 @@ class Rollback:
             return carry_out(self.ledger, self.target, change)
         release = self.releases(goal)
         release.require_certificate(self.environment)
-        return bring_up(self.ledger, self.target, release, change)
+        with ready_server(self.target, release, self.environment):
+            return carry_out(self.ledger, self.target, change)
 
     def _is_up(self, state: State, goal: Live) -> bool:
         """Whether a server of that very Bento is resident and ready."""

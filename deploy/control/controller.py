@@ -194,7 +194,7 @@ class Controller:
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)
         if coming is not None:
-            change = begin(coming, event, self._target, _actor(event), _evidence(analysis))
+            change = begin(coming, event.state, self._target, _actor(event), _evidence(analysis))
             carry_out(self._ledger, self._target, change)
 
     def _go_back(self, event: Event, phase: Phase, analysis: Analysis) -> None:
