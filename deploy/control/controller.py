@@ -20,7 +20,7 @@ from deploy.changes import carry_out, is_of, tidy
 from deploy.control.last_events import LastEvents
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
-from deploy.control.progress import clear_progress, write_progress
+from deploy.control.progress import Progress, clear_progress, read_progress, write_progress
 from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.home import Home
 from deploy.live import clusters
@@ -149,7 +149,7 @@ class Controller:
         phase, key, moment = event.phase, (event.environment, event.model), self._clock()
         if phase is None:
             return
-        look = Look.at(moment, self._target, event, phase)
+        look = Look.at(moment, self._target, event, phase, self._last_look(key))
         judged = True
         try:
             analysis = look.judge()
@@ -180,10 +180,16 @@ class Controller:
         else:
             self._unanswered.pop(key, None)
         if self._unanswered[key] < _LOOKS_WITHOUT_AN_ANSWER:
-            return _unseen("hold", str(error), look.seconds)
+            return _unseen("hold", str(error), look.watched)
         label = look.phase.candidate
         reason = f"version {label} does not answer: {error}"
-        return _unseen("rollback", reason, look.seconds)
+        return _unseen("rollback", reason, look.watched)
+
+    def _last_look(self, key: tuple[str, str]) -> Progress | None:
+        try:
+            return read_progress(self._home, *key)
+        except msgspec.DecodeError:  # a power cut left half of it, or it is of another release
+            return None
 
     def _may_still_load(self, key: Key, look: Look, moment: datetime) -> bool:
         """After a start of the platform, which starts the servers too."""

@@ -65,11 +65,21 @@ class Scene:
         return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def tick(self, seconds: float = 1.0, times: int = 1) -> None:
+        """It looks often enough meanwhile, until something is written."""
         for _ in range(times):
-            written = len(self.target.ledger.events())
-            self.ahead = seconds + (self.ahead if written == self.written else 0)
-            self.written = written
-            self.controller.tick()
+            left = seconds
+            while left > 0:
+                step = min(left, 20)
+                self.away(step)
+                self.controller.tick()
+                is_written = len(self.target.ledger.events()) > self.written
+                left = 0 if is_written else left - step
+
+    def away(self, seconds: float) -> None:
+        """Time passes in which nobody looks."""
+        written = len(self.target.ledger.events())
+        self.ahead = seconds + (self.ahead if written == self.written else 0)
+        self.written = written
 
     def serve(self, which: Any, requests: int = 200, errors: int = 0) -> None:
         """So many requests come, each answered within 10 ms."""
@@ -346,12 +356,53 @@ def test_where_the_stable_version_cannot_be_observed_nothing_is_decided(
 
 def test_a_bake_that_nobody_could_watch_does_not_end_healthy(scene: Scene) -> None:
     promote(scene.target, NEW, policy("blue_green", bake_seconds=60))
+    scene.tick(10)
     scene.target.before = fails(name_of(OLD), name_of(NEW))
     scene.tick(100, times=3)
-    assert weights(scene.target) == {"2": 100, "1": 0}
     scene.target.before = lambda call: None
     scene.tick()
+    scene.tick(48)
+    assert weights(scene.target) == {"2": 100, "1": 0}
+    scene.tick(3)
     assert weights(scene.target) == {"2": 100}
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_time_in_which_the_platform_is_down_is_no_time_of_a_canary(
+    looked: bool, scene: Scene
+) -> None:
+    promote(scene.target, NEW, canary())
+    if looked:
+        scene.tick(90)
+    scene.away(7200)
+    scene.restart()
+    scene.tick(5)
+    assert weights(scene.target) == {"2": 10, "1": 90}
+    scene.tick(101)
+    event = scene.target.ledger.events()[-1]
+    assert "only 0 of 100 requests came in 1" in event.evidence["reason"]
+
+
+@pytest.mark.parametrize("before", [0, 40])
+def test_time_in_which_the_platform_is_down_is_no_time_of_a_bake(before: int, scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.tick(before)
+    scene.away(7200)
+    scene.restart()
+    scene.tick()
+    scene.tick(59 - before)
+    assert scene.actions()[-1] == "promote"
+    scene.tick(2)
+    assert scene.actions()[-1] == "healthy"
+
+
+def test_half_a_look_that_a_power_cut_left_stops_nothing(scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.tick()
+    (written,) = (scene.home.run / "releases").iterdir()
+    written.write_bytes(written.read_bytes()[:20])
+    scene.tick(61)
+    assert scene.actions()[-1] == "healthy"
 
 
 def test_each_look_is_there_to_be_read_until_the_release_is_over(scene: Scene) -> None:
