@@ -263,6 +263,10 @@ class _Rollout:
                 return numbers
         except TargetError as error:
             reason, numbers = str(error), None
+        except BaseException as error:
+            with suppress(Exception):  # the first error is the one to tell
+                self._leave(f"the gate failed: {str(error) or type(error).__name__}", {})
+            raise
         self._leave(reason, {"analysis": numbers})
         label = self.subject.label
         raise GateError(f"{self.before.model} version {label} was not released: {reason}")

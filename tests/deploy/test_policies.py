@@ -9,6 +9,7 @@ from deploy.changes import carry_out
 from deploy.events import Counters, Event, ReleaseInProgressError
 from deploy.ledger import Ledger
 from deploy.phases import without
+from deploy.release import ReleaseError
 from deploy.rollout import GateError
 from deploy.targets.base import TargetError
 from tests.deploy.releases import release
@@ -110,6 +111,20 @@ def test_a_candidate_that_cannot_be_asked_leaves_too(target: MemoryTarget) -> No
         promote(target, NEW, CANARY, unreachable)
     is_settled(target)
     assert weights(target) == {"1": 100}
+
+
+@pytest.mark.parametrize("raised", [ReleaseError("the Bento is gone"), KeyboardInterrupt()])
+def test_a_candidate_leaves_whatever_the_gate_raises(
+    raised: BaseException, target: MemoryTarget
+) -> None:
+    def fail(request: Any, state: Any) -> Any:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        promote(target, NEW, CANARY, fail)
+    assert weights(target) == {"1": 100}
+    assert "the gate failed: " in last(target).evidence["reason"]
+    is_settled(target)
 
 
 def test_the_gate_is_asked_while_the_candidate_can_be_pinned_but_gets_nothing(
