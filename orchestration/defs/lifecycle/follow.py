@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from deploy.events import Event
+from deploy.events import Event, LedgerError
 from deploy.history import Result, release_result
 from deploy.phases import policy_of
 from deploy.rollout import Request, watched_bake
@@ -35,12 +35,23 @@ def wait_for_bake(serving: Serving, request: Request, say: Callable[[str], None]
 def follow_release(
     serving: Serving, started: Event, say: Callable[[str], None]
 ) -> tuple[Result, Event]:
-    """Until the release that `started` began is over; what became of it, and by which event."""
+    """Until the release that `started` began is over; what became of it, and by which event.
+
+    LedgerError where the ledger cannot be read for a minute: the release goes on without us.
+    """
     reporter = Reporter(say)
     model, environment = started.model, started.environment
     with serving.open_ledger() as ledger:
+        read = time.monotonic()
         while True:
-            events = ledger.events(model, environment, after=started.id - 1)
+            try:
+                events = ledger.events(model, environment, after=started.id - 1)
+                read = time.monotonic()
+            except LedgerError:
+                if time.monotonic() - read > _PATIENCE_SECONDS:
+                    raise
+                time.sleep(_POLL_SECONDS)
+                continue
             result, event = release_result(events, started)
             if result != "in progress":
                 return result, event
