@@ -6,21 +6,22 @@ it goes on, and where somebody was killed in the middle of a change it ends it.
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from bentos.model_server.certificate import CertificateError
 from deploy.analysis.verdict import Analysis
 from deploy.changes import carry_out, is_of, tidy
 from deploy.control.last_events import LastEvents
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
 from deploy.control.progress import Progress, clear_progress, read_progress, write_progress
+from deploy.control.silence import Silence
 from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.home import Home
 from deploy.live import clusters
@@ -28,14 +29,15 @@ from deploy.phases import begin, find, following, without
 from deploy.release import ReleaseError
 from deploy.targets.base import TargetError
 from deploy.traffic import NothingToRollBackToError, Traffic
+from deploy.versions import MissingFileError
 
 logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
 NAME = "controller"
-_LOOKS_WITHOUT_AN_ANSWER = 5
 # After a change that failed: the gateway that refuses a route shall not fill the ledger.
 _PAUSE = timedelta(seconds=10)
 _WORKERS = 8
+_NO_WAY_BACK = (NothingToRollBackToError, ReleaseError, CertificateError, MissingFileError)
 _PROBES = "probe_requests_per_second"
 
 
@@ -55,15 +57,13 @@ class Controller:
         executor: Executor | None = None,
     ) -> None:
         self._traffic, self._home, self._clock = traffic, home, clock
-        self._ready_seconds, self._started = ready_seconds, clock()
         self._ledger, self._target = traffic.ledger, traffic.target
         self._executor = executor or ThreadPoolExecutor(_WORKERS, thread_name_prefix=NAME)
         self._last_events = LastEvents(self._ledger)
         self._busy: set[Key] = set()
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
-        self._unanswered: Counter[Key] = Counter()
-        self._answered: dict[Key, str] = {}
+        self._silence = Silence(ready_seconds, clock())
         self._probes = Probes(traffic)
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -95,7 +95,7 @@ class Controller:
         releases = []
         for key, state in states.items():
             if self._last_events.has_moved(state):
-                self._unanswered.pop(key, None)
+                self._silence.forget(key)
             last = self._last_events.of(state)
             if last is not None and "phase" in last.evidence:
                 releases.append(last)
@@ -153,10 +153,9 @@ class Controller:
         judged = True
         try:
             analysis = look.judge()
-            self._unanswered.pop(key, None)
-            self._answered[key] = phase.candidate
+            self._silence.ended(key, phase.candidate)
         except TargetError as error:
-            analysis, judged = self._without_an_answer(key, look, error, moment), False
+            analysis, judged = self._silence.judge(key, look, error, moment), False
         write_progress(self._home, look.progress(analysis, moment))
         try:
             if judged and look.is_baked() and analysis.decision == "hold":
@@ -171,31 +170,11 @@ class Controller:
             self._pauses[key] = moment + _PAUSE
             raise
 
-    def _without_an_answer(
-        self, key: Key, look: Look, error: TargetError, moment: datetime
-    ) -> Analysis:
-        """Hold, unless it is the candidate alone that has not answered for a few looks."""
-        if not self._may_still_load(key, look, moment) and look.is_candidates_fault():
-            self._unanswered[key] += 1
-        else:
-            self._unanswered.pop(key, None)
-        if self._unanswered[key] < _LOOKS_WITHOUT_AN_ANSWER:
-            return _unseen("hold", str(error), look.watched)
-        label = look.phase.candidate
-        reason = f"version {label} does not answer: {error}"
-        return _unseen("rollback", reason, look.watched)
-
     def _last_look(self, key: tuple[str, str]) -> Progress | None:
         try:
             return read_progress(self._home, *key)
         except msgspec.DecodeError:  # a power cut left half of it, or it is of another release
             return None
-
-    def _may_still_load(self, key: Key, look: Look, moment: datetime) -> bool:
-        """After a start of the platform, which starts the servers too."""
-        seconds = self._ready_seconds.get(look.event.environment, 0.0)
-        is_new = moment < self._started + timedelta(seconds=seconds)
-        return is_new and self._answered.get(key) != look.phase.candidate
 
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)
@@ -213,7 +192,7 @@ class Controller:
                 expected=event.generation,
                 evidence=_evidence(analysis),
             )
-        except (NothingToRollBackToError, ReleaseError) as error:
+        except _NO_WAY_BACK as error:
             if phase.name != "bake":
                 raise
             self._give_up(event, phase, analysis, str(error))
@@ -255,7 +234,3 @@ def _actor(event: Event) -> Actor:
 
 def _evidence(analysis: Analysis) -> dict[str, Any]:
     return {"reason": analysis.reason, "analysis": msgspec.to_builtins(analysis)}
-
-
-def _unseen(decision: Literal["hold", "rollback"], reason: str, seconds: float) -> Analysis:
-    return Analysis(decision=decision, reason=reason, requests=0, seconds=seconds)
