@@ -6,8 +6,8 @@ or the controller, ends where an undisturbed one would have.
 """
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -97,18 +97,18 @@ def ensure_server(target: Target, release: Release, environment: str) -> None:
     target.wait_ready(target.start(release, environment), release, environment)
 
 
-def bring_up(ledger: Ledger, target: Target, release: Release, change: Change) -> Event:
-    """Carry out a change that makes a release live, once its server is ready.
+@contextmanager
+def ready_server(target: Target, release: Release, environment: str) -> Iterator[None]:
+    """The release's server, ready, for a change that makes the release live.
 
-    The server is held until it is on the ledger: nobody takes it for a leftover. Where anything
+    It is held meanwhile: nobody takes it for a leftover before it is on the ledger. Where anything
     fails it goes again, unless it is live or somebody else starts it as well.
     """
-    environment = change.base.environment
     name = cluster_name(environment, release.model, release.live())
     try:
         with target.hold(name):
             ensure_server(target, release, environment)
-            return carry_out(ledger, target, change)
+            yield
     except BaseException:
         target.stop(name)
         raise

@@ -11,8 +11,9 @@ from bentos.model_server.contract import version_label
 GENESIS = "0" * 64
 # deploy, promote: all traffic to one version (of staging, of the others). load: a version beside
 # the live ones, without traffic. shadow, canary: a release's next phase. split: by hand. healthy:
-# a release is over, the version it replaced has left. rollback; retire: a version without traffic
-# has left. revert: the gateway did not follow, so the change before is taken back.
+# a release is over, the version it replaced has left. unhealthy: a release is over that passed a
+# limit, and no version is there to go back to. rollback; retire: a version without traffic has
+# left. revert: the gateway did not follow, so the change before is taken back.
 Action = Literal[
     "deploy",
     "promote",
@@ -21,6 +22,7 @@ Action = Literal[
     "canary",
     "split",
     "healthy",
+    "unhealthy",
     "rollback",
     "retire",
     "revert",
@@ -36,7 +38,7 @@ class LedgerConflictError(LedgerError):
 
 
 class ReleaseInProgressError(LedgerConflictError):
-    """Another candidate's shadow or canary has to end first."""
+    """Another candidate's shadow, canary or bake time has to end first."""
 
 
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True, omit_defaults=True):

@@ -4,7 +4,7 @@
 takes back the event right before it, which therefore never counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -52,14 +52,15 @@ def brought_in(events: Sequence[Event], last: Event, bento_digest: str) -> Event
 def last_healthy(events: Sequence[Event]) -> Live | None:
     """The version to return to from what serves now, with weight 100, or None.
 
-    In a release, its stable version. Otherwise the last that had all traffic, is not the one that
-    has it now, and was not rolled back from since it last got it. Where traffic is split by hand,
+    In a release, its stable version if it has one: another build of the version that serves has
+    none beside it. Otherwise the last that had all traffic, is not the one that has it now, and was
+    not rolled back from, nor found unhealthy, since it last got it. Where traffic is split by hand,
     this is the last one that had all of it.
     """
     if not events:
         return None
-    if (phase := events[-1].phase) is not None:
-        return phase.stable and phase.stable.with_share(100)
+    if (phase := events[-1].phase) is not None and phase.stable is not None:
+        return phase.stable.with_share(100)
     healthy: dict[str, Live] = {}
     before: Event | None = None
     for event in in_force(events):
@@ -68,7 +69,8 @@ def last_healthy(events: Sequence[Event]) -> Live | None:
                 healthy.pop(condemned.bento_digest, None)
         for live in _had_all(event):
             healthy.pop(live.bento_digest, None)  # to its place at the end
-            healthy[live.bento_digest] = live
+            if event.action != "unhealthy":
+                healthy[live.bento_digest] = live
         before = event
     for now in _had_all(events[-1]):
         healthy.pop(now.bento_digest, None)
@@ -105,6 +107,19 @@ def release_result(events: Sequence[Event], started: Event) -> tuple[Result, Eve
         if event.phase is None or event.phase.candidate != candidate:
             break
     return result
+
+
+def taken_away(events: Sequence[Event], runs: Collection[str]) -> tuple[Result, Event] | None:
+    """How the release ended that one of these Dagster runs has begun, where it got traffic and
+    has lost it again; None otherwise, for a run that was killed before that as well."""
+    own = [event for event in in_force(events) if event.dagster_run in runs]
+    begun = [event for event in own if event.action not in ("load", "retire")]
+    if not begun:
+        return None
+    result, event = release_result(events, begun[-1])
+    if result == "released" and all(live.label != event.label for live in _had_all(events[-1])):
+        result, event = "superseded", events[-1]
+    return (result, event) if result in ("rolled back", "superseded") else None
 
 
 def _result_after(

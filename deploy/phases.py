@@ -94,21 +94,21 @@ def proof(live: Live) -> dict[str, Any]:
 
 def begin(
     phase: Phase,
-    last: Event,
+    state: State,
     target: Target,
     actor: Actor,
     evidence: Mapping[str, Any],
     action: Action | None = None,
 ) -> Change:
-    """The change that begins a phase of the release that `last` belongs to. With a bake time of
+    """The change that begins a phase of the release in that state. With a bake time of
     0 seconds the candidate gets everything and the release is over."""
-    live = live_in(phase, last.live)
+    live = live_in(phase, state.live)
     bakes = phase.name != "bake" or policy_of(phase).bake_seconds > 0
     if bakes:
-        counted = baseline(target, last.state, *live[:2])
+        counted = baseline(target, state, *live[:2])
         added = {"phase": msgspec.to_builtins(replace(phase, baseline=counted))}
     else:
         live, added = live[:1], {}
     default: Action = "promote" if phase.name == "bake" else phase.name
     said = proof(live[0]) | dict(evidence) | added
-    return actor.change(last.state, action or default, live[0], live, said)
+    return actor.change(state, action or default, live[0], live, said)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.changes import bring_up, carry_out, head, leftovers
+from deploy.changes import carry_out, head, leftovers, ready_server
 from deploy.events import Actor, Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.history import last_healthy
@@ -46,8 +46,9 @@ class Rollback:
         if self._is_up(state, goal):
             return carry_out(self.ledger, self.target, change)
         release = self.releases(goal)
-        release.require_certificate(self.environment)
-        return bring_up(self.ledger, self.target, release, change)
+        _require_proof(release, self.environment)
+        with ready_server(self.target, release, self.environment):
+            return carry_out(self.ledger, self.target, change)
 
     def _is_up(self, state: State, goal: Live) -> bool:
         """Whether a server of that very Bento is resident and ready."""
@@ -78,11 +79,22 @@ class Rollback:
         return goal
 
 
+def _require_proof(release: Release, environment: str) -> None:
+    """What a release needs. Of a version that was built again since, the certificate has the smoke
+    test of the later build: this one had passed its own before the ledger took it."""
+    certificate, bundle = release.certificate, release.bundle
+    if certificate.http is not None and certificate.http.bento_digest != bundle.digest:
+        certificate.require_parity(bundle.contract, bundle.onnx_sha256)
+    else:
+        release.require_certificate(environment)
+
+
 def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:
     """What is rolled back from: all that has or sees traffic, and a release's candidate."""
     candidate = phase.candidate if phase else None
     return [
         live
-        for live in without(state.live, goal.label)
-        if live.weight or live.mirror or live.label == candidate
+        for live in state.live
+        if live.bento_digest != goal.bento_digest
+        and (live.weight or live.mirror or live.label == candidate)
     ]

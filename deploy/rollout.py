@@ -5,18 +5,28 @@ progress then is the last event's phase, which the controller takes further.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 
-from deploy.analysis.verdict import Analysis
-from deploy.changes import bring_up, carry_out, continued, converge, ensure_server, head, tidy
+from deploy.changes import (
+    carry_out,
+    continued,
+    converge,
+    ensure_server,
+    head,
+    ready_server,
+    tidy,
+)
 from deploy.events import (
     Action,
     Actor,
     Change,
+    Counters,
     Event,
+    LedgerConflictError,
     Live,
     Phase,
     ReleaseInProgressError,
@@ -24,9 +34,10 @@ from deploy.events import (
 )
 from deploy.ledger import Ledger
 from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
-from deploy.release import Release
+from deploy.request import Gate, Request, superseded, watched_bake
 from deploy.targets.base import Target, TargetError
-from serving_config.release import ReleasePolicy
+
+__all__ = ["Gate", "GateError", "Outcome", "Request", "roll_out", "superseded", "watched_bake"]
 
 
 class GateError(RuntimeError):
@@ -44,28 +55,6 @@ class Outcome:
     event: Event | None = None
 
 
-@dataclass(frozen=True)
-class Request:
-    """Who asks for what. Only a person may put an older version in front of a newer one."""
-
-    release: Release
-    environment: str
-    action: Action
-    actor: str
-    dagster_run: str | None = None
-    older_allowed: bool = False
-    policy: ReleasePolicy = field(default_factory=lambda: ReleasePolicy(bake_seconds=0))
-
-
-# Golden requests to the candidate, which is live without traffic in that state.
-Gate = Callable[[Request, State], Analysis]
-
-
-def superseded(state: State, version: int) -> bool:
-    """Whether a newer version is live already."""
-    return any(live.version > version for live in state.live)
-
-
 def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None = None) -> Outcome:
     """Release by the policy; the same release again goes on where the one before was killed.
 
@@ -75,9 +64,10 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
 
     Raises CertificateError without the proof, TargetError when the server does not get ready,
     GateError when the gate says no, GatewayError when the gateway does not follow,
-    ReleaseInProgressError and LedgerConflictError for a lost race. Whatever it raises, the
-    version that was live before goes on serving; or the new one, where only the tidying up after
-    it failed: the same rollout again does that.
+    ReleaseInProgressError for another one that is not over (see `watched_bake`),
+    LedgerConflictError for a lost race. Whatever it raises, the version that was live before goes
+    on serving; or the new one, where only the tidying up after it failed: the same rollout again
+    does that.
     """
     release, environment = request.release, request.environment
     release.require_certificate(environment)
@@ -85,6 +75,11 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
     subject = release.live()
     if not request.older_allowed and superseded(before, subject.version):
         return Outcome("superseded", before)
+    if (bakes := watched_bake(ledger, request)) is not None:
+        raise ReleaseInProgressError(
+            f"{release.model} version {bakes.candidate} is in its bake time in {environment}: wait "
+            f"for its end, `slipway rollback {release.model}`, or release by the policy direct"
+        )
     rollout = _Rollout(ledger, target, request, before, last)
     if rollout.is_in_progress():
         return rollout.again("started")
@@ -128,10 +123,7 @@ class _Rollout:
         return Outcome(status, self.before, self.last if status == "started" else None)
 
     def is_in_progress(self) -> bool:
-        """Whether this very release is in a shadow or canary; raises where another one is.
-
-        A version in its bake time has all traffic: that one may be replaced.
-        """
+        """Whether this very release is in a shadow or canary; raises where another one is."""
         phase, model = self.phase, self.before.model
         if phase is None or phase.name == "bake":
             return False
@@ -155,19 +147,48 @@ class _Rollout:
             policy=self.request.policy.model_dump(mode="json"),
         )
 
+    def _patiently(self, record: Callable[["_Rollout"], Event]) -> Event:
+        """Once more where the state moved by what does not concern this release."""
+        try:
+            return record(self)
+        except LedgerConflictError:
+            moved = self._moved()
+            if moved is None:
+                raise
+        return moved._patiently(record)
+
+    def _moved(self) -> "_Rollout | None":
+        """The same on the state of now; None where what happened since concerns this release."""
+        model, environment = self.before.model, self.before.environment
+        after = self.last.id if self.last else 0
+        since = self.ledger.events(model, environment, after=after)
+        if not since or not all(self._leaves_alone(event) for event in since):
+            return None
+        return replace(self, before=since[-1].state, last=since[-1])
+
+    def _leaves_alone(self, event: Event) -> bool:
+        if event.action in ("load", "retire"):
+            return event.label != self.subject.label
+        return event.action in ("healthy", "unhealthy")
+
     def direct(self) -> Outcome:
         """All traffic at once; the server that had it goes as soon as it has drained."""
+        with ready_server(self.target, self.request.release, self.request.environment):
+            event = self._patiently(_Rollout._everything)
+        return self._done(event)
+
+    def _everything(self) -> Event:
         subject, before = self.subject, self.before
         evidence = {}
         if self.request.policy.bake_seconds > 0:
             phase = self._first_phase("bake", stable_beside(before.live, subject.label))
-            # A server that starts now has counted nothing.
-            known = [live for live in before.live if live.bento_digest == subject.bento_digest]
-            counted = baseline(self.target, before, *known)
+            counted: dict[str, Counters] = {}
+            with suppress(TargetError):  # of a server that has just started the gateway knows none
+                counted = baseline(self.target, before, subject)
             phase = msgspec.structs.replace(phase, baseline=counted)
             evidence = {"phase": msgspec.to_builtins(phase)}
         change = self._change(self.request.action, (subject,), evidence)
-        return self._done(bring_up(self.ledger, self.target, self.request.release, change))
+        return carry_out(self.ledger, self.target, change)
 
     def _done(self, event: Event) -> Outcome:
         state = event.state
@@ -176,28 +197,38 @@ class _Rollout:
 
     def beside(self, stable: Live, gate: Gate) -> Outcome:
         """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
-        loaded = self._load()
-        evidence = {"analysis": self._pass(gate, loaded)}
+        with ready_server(self.target, self.request.release, self.request.environment):
+            loaded = self._patiently(_Rollout._load)
+        there = replace(self, before=loaded.state, last=loaded)
+        evidence = {"analysis": there._pass(gate)}
+        event = there._patiently(lambda now: now._begin(stable, evidence))
+        if event.phase is None or event.phase.name == "bake":
+            return self._done(event)
+        return Outcome("started", event.state, event)
+
+    def _begin(self, stable: Live, evidence: dict[str, Any]) -> Event:
+        """The first phase of the candidate, which is loaded."""
         policy = self.request.policy
         shadow: Literal["shadow", "canary"] = "shadow" if policy.shadow else "canary"
         first = self._first_phase("bake" if policy.policy == "blue_green" else shadow, stable)
         action = self.request.action if first.name == "bake" else None
-        change = begin(first, loaded, self.target, self.actor, evidence, action)
-        event = carry_out(self.ledger, self.target, change)
-        if first.name == "bake":
-            return self._done(event)
-        return Outcome("started", event.state, event)
+        change = begin(first, self.before, self.target, self.actor, evidence, action)
+        return carry_out(self.ledger, self.target, change)
 
-    def _pass(self, gate: Gate, loaded: Event) -> Any:
+    def _pass(self, gate: Gate) -> Any:
         """The gate's analysis; GateError where it says no, or cannot ask."""
         try:
-            analysis = gate(self.request, loaded.state)
+            analysis = gate(self.request, self.before)
             reason, numbers = analysis.reason, msgspec.to_builtins(analysis)
             if analysis.decision != "rollback":
                 return numbers
         except TargetError as error:
             reason, numbers = str(error), None
-        self._leave(loaded, reason, {"analysis": numbers})
+        except BaseException as error:
+            with suppress(Exception):  # the first error is the one to tell
+                self._leave(f"the gate failed: {str(error) or type(error).__name__}", {})
+            raise
+        self._leave(reason, {"analysis": numbers})
         label = self.subject.label
         raise GateError(f"{self.before.model} version {label} was not released: {reason}")
 
@@ -206,20 +237,22 @@ class _Rollout:
         subject = self.request.release.live(weight=0)
         mine = find(self.before.live, subject.label)
         if self.last is not None and mine is not None and mine.bento_digest == subject.bento_digest:
-            ensure_server(self.target, self.request.release, self.request.environment)
             self.target.route()  # whoever loaded it may have been killed before that
             return self.last
         live = (subject, *without(self.before.live, subject.label))
         change = self._change("load", live, continued(self.last))
-        return bring_up(self.ledger, self.target, self.request.release, change)
+        return carry_out(self.ledger, self.target, change)
 
-    def _leave(self, loaded: Event, reason: str, evidence: dict[str, Any]) -> None:
+    def _leave(self, reason: str, evidence: dict[str, Any]) -> None:
         """Off the ledger with the reason, unless somebody has given it traffic by hand."""
-        subject = find(loaded.live, self.subject.label)
+        subject = find(self.before.live, self.subject.label)
         if subject is None or subject.weight > 0:
             return
-        others = without(loaded.live, subject.label)
-        said = {"reason": reason} | evidence | continued(loaded)
-        change = self.actor.change(loaded.state, "retire", subject, others, said)
-        carry_out(self.ledger, self.target, change)
-        tidy(self.ledger, self.target, loaded.environment, loaded.model)
+        self._patiently(lambda now: now._retire(subject, {"reason": reason} | evidence))
+        tidy(self.ledger, self.target, self.before.environment, self.before.model)
+
+    def _retire(self, subject: Live, evidence: dict[str, Any]) -> Event:
+        others = without(self.before.live, subject.label)
+        said = evidence | continued(self.last)
+        change = self.actor.change(self.before, "retire", subject, others, said)
+        return carry_out(self.ledger, self.target, change)

@@ -12,9 +12,9 @@ from typing import Any
 from deploy.changes import (
     carry_out,
     continued,
-    ensure_server,
     head,
     patiently,
+    ready_server,
     tidy,
 )
 from deploy.events import Actor, Event, Live, State
@@ -84,16 +84,8 @@ class Traffic:
         release.require_certificate(environment)
         state, _ = head(self.ledger, environment, release.model, expected)
         require_room_beside(state, release)
-        name = cluster_name(environment, release.model, release.live())
-        try:
-            with self.target.hold(name):  # started once, however often the ledger moves
-                ensure_server(self.target, release, environment)
-                return patiently(
-                    expected, lambda: self._load(release, environment, actor, expected)
-                )
-        except BaseException:
-            self.target.stop(name)
-            raise
+        with ready_server(self.target, release, environment):  # however often the ledger moves
+            return patiently(expected, lambda: self._load(release, environment, actor, expected))
 
     def _load(
         self, release: Release, environment: str, actor: Actor, expected: int | None

@@ -6,47 +6,53 @@ it goes on, and where somebody was killed in the middle of a change it ends it.
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from bentos.model_server.certificate import CertificateError
 from deploy.analysis.verdict import Analysis
 from deploy.changes import carry_out, is_of, tidy
 from deploy.control.last_events import LastEvents
 from deploy.control.look import Clock, Look
 from deploy.control.probes import Probes
-from deploy.control.progress import clear_progress, write_progress
+from deploy.control.progress import Progress, clear_progress, read_progress, write_progress
+from deploy.control.silence import Silence
 from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.home import Home
 from deploy.live import clusters
 from deploy.phases import begin, find, following, without
+from deploy.release import ReleaseError
 from deploy.targets.base import TargetError
-from deploy.traffic import Traffic
+from deploy.traffic import NothingToRollBackToError, Traffic
+from deploy.versions import MissingFileError
 
 logger = logging.getLogger("slipway.controller")
 Key = tuple[str, ...]
 NAME = "controller"
-_LOOKS_WITHOUT_AN_ANSWER = 5
 # After a change that failed: the gateway that refuses a route shall not fill the ledger.
 _PAUSE = timedelta(seconds=10)
 _WORKERS = 8
+_NO_WAY_BACK = (NothingToRollBackToError, ReleaseError, CertificateError, MissingFileError)
 _PROBES = "probe_requests_per_second"
 
 
 class Controller:
     """`tick` about once a second. Each model is looked at in a thread of its own, one at a time:
-    a server that is slow to start or to stop holds nobody else up. executor, clock: for tests."""
+    a server that is slow to start or to stop holds nobody else up. ready_seconds: by environment,
+    how long its servers may load: they are started together with this one. executor, clock: for
+    tests."""
 
     def __init__(
         self,
         traffic: Traffic,
         home: Home,
         *,
+        ready_seconds: Mapping[str, float],
         clock: Clock = lambda: datetime.now(UTC),
         executor: Executor | None = None,
     ) -> None:
@@ -57,7 +63,7 @@ class Controller:
         self._busy: set[Key] = set()
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
-        self._unanswered: Counter[Key] = Counter()
+        self._silence = Silence(ready_seconds, clock())
         self._probes = Probes(traffic)
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -89,7 +95,7 @@ class Controller:
         releases = []
         for key, state in states.items():
             if self._last_events.has_moved(state):
-                self._unanswered.pop(key, None)
+                self._silence.forget(key)
             last = self._last_events.of(state)
             if last is not None and "phase" in last.evidence:
                 releases.append(last)
@@ -143,19 +149,19 @@ class Controller:
         phase, key, moment = event.phase, (event.environment, event.model), self._clock()
         if phase is None:
             return
-        look = Look.at(moment, self._target, event, phase)
+        look = Look.at(moment, self._target, event, phase, self._last_look(key))
         judged = True
         try:
             analysis = look.judge()
-            self._unanswered.pop(key, None)
+            self._silence.ended(key, phase.candidate)
         except TargetError as error:
-            analysis, judged = self._without_an_answer(key, look, error), False
+            analysis, judged = self._silence.judge(key, look, error, moment), False
         write_progress(self._home, look.progress(analysis, moment))
         try:
             if judged and look.is_baked() and analysis.decision == "hold":
                 self._finish(event, phase, analysis)
             elif analysis.decision == "rollback":
-                self._go_back(event, analysis)
+                self._go_back(event, phase, analysis)
             elif analysis.decision == "promote":
                 self._go_on(event, phase, analysis)
         except LedgerConflictError:
@@ -164,33 +170,41 @@ class Controller:
             self._pauses[key] = moment + _PAUSE
             raise
 
-    def _without_an_answer(self, key: Key, look: Look, error: TargetError) -> Analysis:
-        """Hold, unless it is the candidate alone that has not answered for a few looks."""
-        if look.is_candidates_fault():
-            self._unanswered[key] += 1
-        else:
-            self._unanswered.pop(key, None)
-        if self._unanswered[key] < _LOOKS_WITHOUT_AN_ANSWER:
-            return _unseen("hold", str(error), look.seconds)
-        label = look.phase.candidate
-        reason = f"version {label} does not answer: {error}"
-        return _unseen("rollback", reason, look.seconds)
+    def _last_look(self, key: tuple[str, str]) -> Progress | None:
+        try:
+            return read_progress(self._home, *key)
+        except msgspec.DecodeError:  # a power cut left half of it, or it is of another release
+            return None
 
     def _go_on(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         coming = following(phase)
         if coming is not None:
-            change = begin(coming, event, self._target, _actor(event), _evidence(analysis))
+            change = begin(coming, event.state, self._target, _actor(event), _evidence(analysis))
             carry_out(self._ledger, self._target, change)
 
-    def _go_back(self, event: Event, analysis: Analysis) -> None:
-        self._traffic.rollback(
-            event.environment,
-            event.model,
-            _actor(event),
-            analysis.reason,
-            expected=event.generation,
-            evidence=_evidence(analysis),
-        )
+    def _go_back(self, event: Event, phase: Phase, analysis: Analysis) -> None:
+        try:
+            self._traffic.rollback(
+                event.environment,
+                event.model,
+                _actor(event),
+                analysis.reason,
+                expected=event.generation,
+                evidence=_evidence(analysis),
+            )
+        except _NO_WAY_BACK as error:
+            if phase.name != "bake":
+                raise
+            self._give_up(event, phase, analysis, str(error))
+
+    def _give_up(self, event: Event, phase: Phase, analysis: Analysis, why: str) -> None:
+        """There is no way back, nor will there be: the release ends where it is, on the record."""
+        candidate = find(event.live, phase.candidate)
+        if candidate is None:
+            return
+        evidence = _evidence(analysis) | {"reason": f"{analysis.reason}; it stays: {why}"}
+        change = _actor(event).change(event.state, "unhealthy", candidate, event.live, evidence)
+        carry_out(self._ledger, self._target, change)
 
     def _finish(self, event: Event, phase: Phase, analysis: Analysis) -> None:
         """The bake time is over: the version that was replaced leaves."""
@@ -220,7 +234,3 @@ def _actor(event: Event) -> Actor:
 
 def _evidence(analysis: Analysis) -> dict[str, Any]:
     return {"reason": analysis.reason, "analysis": msgspec.to_builtins(analysis)}
-
-
-def _unseen(decision: Literal["hold", "rollback"], reason: str, seconds: float) -> Analysis:
-    return Analysis(decision=decision, reason=reason, requests=0, seconds=seconds)

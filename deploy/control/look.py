@@ -11,22 +11,36 @@ from deploy.gateway.routes import cluster_name
 from deploy.phases import began, find, policy_of, share
 from deploy.targets.base import Target, TargetError
 
+# Seconds between two looks, which come every second unless a server is slow to answer.
+_LONGEST_GAP = 30
+
 
 @dataclass(frozen=True)
 class Look:
-    """The release that `event` belongs to, `seconds` after its phase began. seconds: whole ones
-    would do; they come from the ledger's clock, so that a controller that starts anew goes on."""
+    """The release that `event` belongs to. watched: how many seconds of its phase were watched up
+    to the look before; seconds: up to this one, if it succeeds. Time in which nobody looked does
+    not count: the platform was down, or asleep, or its clock was put forward."""
 
     target: Target
     event: Event
     phase: Phase
+    watched: float
     seconds: float
 
     @classmethod
-    def at(cls, moment: datetime, target: Target, event: Event, phase: Phase) -> "Look":
-        """At that moment (with its time zone)."""
-        begun = datetime.fromisoformat(began(phase, event))
-        return cls(target, event, phase, max(0.0, (moment - begun).total_seconds()))
+    def at(
+        cls, moment: datetime, target: Target, event: Event, phase: Phase, last: Progress | None
+    ) -> "Look":
+        """At that moment (with its time zone). last: what the look before has written."""
+        before, watched = began(phase, event), 0.0
+        if last is not None and (last.began, last.phase, last.step) == (
+            before,
+            phase.name,
+            phase.step,
+        ):
+            before, watched = last.at, last.analysis.seconds
+        gap = (moment - datetime.fromisoformat(before)).total_seconds()
+        return cls(target, event, phase, watched, watched + (gap if 0 < gap <= _LONGEST_GAP else 0))
 
     def _cluster(self, live: Live) -> str:
         return cluster_name(self.event.environment, self.event.model, live)
@@ -106,6 +120,7 @@ class Look:
             wanted_seconds=seconds,
             analysis=analysis,
             at=moment.isoformat(timespec="milliseconds"),
+            began=began(phase, event),
         )
 
 

@@ -12,7 +12,8 @@ from deploy.home import Home
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """One look. phase: shadow, canary or bake; weight: percent of the traffic that the candidate
     has, or of the requests that are copied to it; wanted_requests, wanted_seconds: what the phase
-    needs before it ends; at: UTC, ISO 8601."""
+    needs before it ends; began, at: of the phase and of the look, UTC, ISO 8601.
+    analysis.seconds: those that were watched, so that a controller that starts anew goes on."""
 
     environment: str
     model: str
@@ -26,6 +27,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     wanted_seconds: float
     analysis: Analysis
     at: str
+    began: str = ""
 
 
 def _path(home: Home, environment: str, model: str) -> Path:

@@ -68,7 +68,9 @@ class Parts:
         home, configuration = platform.home, platform.configuration
         traffic = local_traffic(home, configuration, ledger, platform.working_directory)
         target = traffic.target
-        self.controller = Controller(traffic, home)
+        environments = configuration.environments.items()
+        ready_seconds = {name: item.ready_timeout_seconds for name, item in environments}
+        self.controller = Controller(traffic, home, ready_seconds=ready_seconds)
         window = configuration.platform.alerts.window_seconds
         self.observer = Observer(ledger, target, window)
         self.webhooks = Webhooks(configuration.platform)

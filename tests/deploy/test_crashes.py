@@ -66,7 +66,7 @@ class World:
     def tick(self) -> None:
         """A controller process that looks twice: at the release, and at what is left over."""
         executor: Executor = AtOnce()
-        controller = Controller(self.traffic, self.home, executor=executor)
+        controller = Controller(self.traffic, self.home, ready_seconds={}, executor=executor)
         controller.tick()
         controller.tick()
         controller.close()

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deploy.events import Event, LedgerError
-from deploy.history import brought_in, in_force, last_healthy, release_result, serving_at
+from deploy.history import (
+    brought_in,
+    in_force,
+    last_healthy,
+    release_result,
+    serving_at,
+    taken_away,
+)
 from tests.deploy.histories import START, History, phase
 from tests.deploy.releases import live
 
@@ -87,7 +94,21 @@ def test_in_a_release_the_way_back_is_its_stable_version() -> None:
     assert healthy_version(history) == 2
     history.bake(3, 2)
     assert healthy_version(history) == 2
-    history.add("promote", {4: 100}, phase("bake", 4, None))
+
+
+def test_in_a_release_that_has_no_stable_version_the_way_back_is_the_one_before() -> None:
+    history = History().promote(1, 2)
+    history.add("promote", {3: 100}, phase("bake", 3, None))
+    assert healthy_version(history) == 2
+    first = History()
+    first.add("promote", {1: 100}, phase("bake", 1, None))
+    assert healthy_version(first) is None
+
+
+def test_a_version_that_was_found_unhealthy_is_not_the_way_back() -> None:
+    history = History().promote(1)
+    history.add("unhealthy", {1: 100})
+    history.promote(2)
     assert healthy_version(history) is None
 
 
@@ -263,6 +284,29 @@ def test_a_step_that_was_taken_back_goes_on_where_the_phase_says_so_and_ends_oth
     assert release_result(history.events, started) == ("in progress", back)
     history.events[-1] = replace(back, evidence={})
     assert release_result(history.events, started) == ("superseded", history.events[-1])
+
+
+def test_a_run_that_lost_the_traffic_of_its_release_is_told_how() -> None:
+    history = History().promote(1)
+    history.add("load", {1: 100, 2: 0})
+    started = history.canary(2, 1, 5)
+    assert taken_away(history.events, {"run-2"}) is None  # killed before it got traffic
+    assert taken_away(history.events, {"run-3"}) is None  # in progress
+    back = history.add("rollback", {1: 100})
+    assert taken_away(history.events, {"another", started.dagster_run or ""}) == (
+        "rolled back",
+        back,
+    )
+    assert taken_away(history.events, {"another"}) is None
+
+
+def test_a_run_whose_release_was_over_and_lost_its_traffic_later_is_told_too() -> None:
+    history = History().promote(1, 2)
+    assert taken_away(history.events, {"run-2"}) is None
+    back = history.add("rollback", {1: 100})
+    assert taken_away(history.events, {"run-2"}) == ("superseded", back)
+    history.add("revert", {2: 100})
+    assert taken_away(history.events, {"run-2"}) is None
 
 
 def test_who_brought_a_version_in_is_the_event_since_which_it_is_live_without_a_gap() -> None:

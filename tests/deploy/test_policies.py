@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from deploy.changes import carry_out
 from deploy.events import Counters, Event, ReleaseInProgressError
 from deploy.ledger import Ledger
+from deploy.phases import without
+from deploy.release import ReleaseError
 from deploy.rollout import GateError
 from deploy.targets.base import TargetError
 from tests.deploy.releases import release
@@ -110,6 +113,20 @@ def test_a_candidate_that_cannot_be_asked_leaves_too(target: MemoryTarget) -> No
     assert weights(target) == {"1": 100}
 
 
+@pytest.mark.parametrize("raised", [ReleaseError("the Bento is gone"), KeyboardInterrupt()])
+def test_a_candidate_leaves_whatever_the_gate_raises(
+    raised: BaseException, target: MemoryTarget
+) -> None:
+    def fail(request: Any, state: Any) -> Any:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        promote(target, NEW, CANARY, fail)
+    assert weights(target) == {"1": 100}
+    assert "the gate failed: " in last(target).evidence["reason"]
+    is_settled(target)
+
+
 def test_the_gate_is_asked_while_the_candidate_can_be_pinned_but_gets_nothing(
     target: MemoryTarget,
 ) -> None:
@@ -144,19 +161,28 @@ def test_the_same_release_again_changes_nothing_while_it_is_in_progress(
     is_settled(target)
 
 
-def test_what_bakes_may_be_superseded_and_its_old_version_leaves_with_it(
-    target: MemoryTarget,
+@pytest.mark.parametrize("by", [BLUE_GREEN, CANARY], ids=["blue_green", "canary"])
+def test_a_candidate_waits_for_the_bake_of_the_version_before_whose_watch_it_would_end(
+    by: Any, target: MemoryTarget
 ) -> None:
     promote(target, NEW, BLUE_GREEN)
-    promote(target, THIRD, CANARY)
-    assert weights(target) == {"3": 10, "2": 90, "1": 0}
-    traffic_of(target).rollback(*PLACE, ANN, "slow")
-    assert weights(target) == {"2": 100, "1": 0}
+    before = last(target)
+    with pytest.raises(ReleaseInProgressError, match="iris version 2 is in its bake time"):
+        promote(target, THIRD, by)
+    assert last(target) == before
+    is_settled(target)
 
 
-def test_while_the_next_candidate_is_asked_the_bake_of_the_one_before_goes_on(
-    target: MemoryTarget,
-) -> None:
+def test_what_bakes_may_be_replaced_at_once(target: MemoryTarget) -> None:
+    promote(target, NEW, BLUE_GREEN)
+    promote(target, THIRD, policy(bake_seconds=60))
+    assert weights(target) == {"3": 100}
+    is_settled(target)
+
+
+def test_while_a_candidate_of_a_first_version_is_asked_the_bake_of_that_goes_on() -> None:
+    """There is nothing to go back to from it, so it is not waited for."""
+    target = MemoryTarget(Ledger("sqlite://"))
     promote(target, NEW, BLUE_GREEN)
     baking = last(target)
     with pytest.raises(GateError):
@@ -164,6 +190,9 @@ def test_while_the_next_candidate_is_asked_the_bake_of_the_one_before_goes_on(
     phase = last(target).phase
     assert phase is not None
     assert (phase.name, phase.candidate, phase.since) == ("bake", "2", baking.at)
+    promote(target, THIRD, CANARY)
+    assert weights(target) == {"3": 10, "2": 90}
+    target.ledger.close()
 
 
 def test_another_build_of_the_version_that_serves_is_released_at_once(
@@ -191,6 +220,84 @@ def test_of_two_canaries_from_the_same_state_one_wins_and_the_other_is_told(
         promote(target, NEW, CANARY)
     traffic_of(target).tidy(*PLACE)
     is_settled(target)
+
+
+def healthy(target: MemoryTarget) -> None:
+    """The controller ends the bake time."""
+    state = target.ledger.state(*PLACE)
+    stays = without(state.live, "1")
+    carry_out(target.ledger, target, ANN.change(state, "healthy", stays[0], stays, {}))
+    traffic_of(target).tidy(*PLACE)
+
+
+def test_a_bake_that_ends_while_the_next_server_loads_does_not_fail_its_release(
+    target: MemoryTarget,
+) -> None:
+    promote(target, NEW, BLUE_GREEN)
+
+    def end(call: str) -> None:
+        if call == f"wait_ready {name_of(THIRD)}":
+            target.before = lambda call: None
+            healthy(target)
+
+    target.before = end
+    assert promote(target, THIRD, policy(bake_seconds=60)).status == "deployed"
+    assert weights(target) == {"3": 100}
+    phase = last(target).phase
+    assert phase is not None
+    assert phase.stable == NEW.live()
+    assert target.calls.count(f"start {name_of(THIRD)}") == 1
+    is_settled(target)
+
+
+@pytest.mark.parametrize("by", [BLUE_GREEN, CANARY], ids=["blue_green", "canary"])
+@pytest.mark.parametrize("answer", [PASSED, FAILED], ids=["passed", "failed"])
+def test_what_others_load_while_the_server_loads_and_the_gate_asks_does_not_fail_a_release(
+    by: Any, answer: Any, target: MemoryTarget
+) -> None:
+    traffic = traffic_of(target)
+
+    def load(call: str) -> None:
+        if call == f"wait_ready {name_of(NEW)}":
+            target.before = lambda call: None
+            traffic.load(THIRD, "staging", ANN)
+
+    def gate(request: Any, state: Any) -> Any:
+        traffic.retire(*PLACE, "3", ANN)
+        return answer
+
+    target.before = load
+    if answer is FAILED:
+        with pytest.raises(GateError):
+            promote(target, NEW, by, gate)
+        assert weights(target) == {"1": 100}
+    else:
+        promote(target, NEW, by, gate)
+        assert weights(target) == ({"2": 10, "1": 90} if by is CANARY else {"2": 100, "1": 0})
+    is_settled(target)
+
+
+def test_what_a_server_counted_before_a_direct_release_is_not_held_against_it(
+    target: MemoryTarget,
+) -> None:
+    target.up[name_of(NEW)] = 1
+    target.counted[name_of(NEW)] = Counters(requests=7, errors=7)
+    promote(target, NEW, policy(bake_seconds=60))
+    phase = last(target).phase
+    assert phase is not None
+    assert phase.baseline == {"2": Counters(requests=7, errors=7)}
+
+
+def test_a_server_that_cannot_be_observed_yet_has_counted_nothing(target: MemoryTarget) -> None:
+    def unknown(call: str) -> None:
+        if call.startswith("observe"):
+            raise TargetError("the gateway does not know it")
+
+    target.before = unknown
+    promote(target, NEW, policy(bake_seconds=60))
+    phase = last(target).phase
+    assert phase is not None
+    assert phase.baseline == {}
 
 
 def test_a_split_while_the_gate_asks_wins_over_the_release(target: MemoryTarget) -> None:

@@ -8,7 +8,7 @@ from deploy.events import LedgerConflictError, Live
 from deploy.gateway.envoy import GatewayError
 from deploy.ledger import Ledger
 from deploy.release import Release, ReleaseError
-from deploy.rollout import ReleaseInProgressError
+from deploy.rollout import ReleaseInProgressError, Request, roll_out
 from deploy.traffic import NothingToRollBackToError, NotLiveError, Traffic, TrafficError
 from tests.deploy.releases import certificate, contract, release
 from tests.deploy.serving_things import (
@@ -383,3 +383,16 @@ def test_two_rollbacks_at_once_go_back_once(target: MemoryTarget) -> None:
     traffic_of(target).rollback(*PLACE, ANN, "wrong")
     assert weights(target) == {"2": 100}
     assert [event.action for event in target.ledger.events()].count("rollback") == 1
+
+
+def test_a_build_that_served_is_the_way_back_though_the_version_was_built_and_proved_again(
+    target: MemoryTarget,
+) -> None:
+    old, again = release(1), release(1, build="again")
+    for build in (old, again):
+        request = Request(build, "production", "promote", "ann", older_allowed=True)
+        roll_out(target.ledger, target, request)
+    proof = again.certificate  # of the version there is one: the latest
+    traffic = Traffic(target.ledger, target, lambda live: release(1, proof=proof))
+    traffic.rollback("production", "iris", ANN, "slow")
+    assert target.ledger.state("production", "iris").live == (old.live(),)

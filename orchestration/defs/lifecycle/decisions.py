@@ -118,6 +118,7 @@ def chosen_policy(configured: ReleasePolicy, chosen: str | None) -> ReleasePolic
 
 
 def longest_release_seconds(policy: ReleasePolicy) -> float:
-    """How long a run that follows a release may take: all its phases, and servers that start."""
+    """How long a run that follows a release may take: all its phases, servers that start, and the
+    bake time of the version before, which it waits for."""
     phases = len(policy.steps) + (policy.shadow is not None) if policy.policy == "canary" else 0
-    return 3600 + phases * policy.max_seconds
+    return 3600 + phases * policy.max_seconds + policy.bake_seconds

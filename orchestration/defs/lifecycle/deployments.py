@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from deploy.dagster_names import ACTOR_TAG, POLICY_TAG
 from deploy.events import Event
-from deploy.history import Result, release_result
+from deploy.history import Result, release_result, taken_away
 from deploy.rollout import Request
 from orchestration.defs.lifecycle.canary import (
     canary_events,
@@ -19,7 +20,7 @@ from orchestration.defs.lifecycle.canary import (
 from orchestration.defs.lifecycle.decisions import chosen_policy
 from orchestration.defs.lifecycle.deployment_metadata import deployment_metadata
 from orchestration.defs.lifecycle.failures import one_sentence
-from orchestration.defs.lifecycle.follow import follow_release
+from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -114,6 +115,9 @@ def _deployed(context: dg.AssetExecutionContext, serving: Serving, request: Requ
     """Roll out; a canary is followed to its end."""
     release = request.release
     with one_sentence():
+        _require_not_taken_away(context, serving, request)
+        if not request.older_allowed:
+            wait_for_bake(serving, request, context.log.info)
         outcome = serving.roll_out(request)
     if outcome.status == "superseded":
         newest = max(live.version for live in outcome.state.live)
@@ -134,6 +138,22 @@ def _deployed(context: dg.AssetExecutionContext, serving: Serving, request: Requ
         metadata=deployment_metadata(serving, request, outcome.status, events),
         check_results=[check] if check else [],
     )
+
+
+def _require_not_taken_away(
+    context: dg.AssetExecutionContext, serving: Serving, request: Request
+) -> None:
+    """A run that is tried again, after its process died, does not undo a rollback of meanwhile."""
+    run, release = context.run, request.release
+    before = (run.tags.get(tag) for tag in (PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG))
+    runs = {run.run_id, *(known for known in before if known)}
+    lost = taken_away(serving.events(release.model, request.environment), runs)
+    if lost is not None:
+        raise dg.Failure(
+            f"{ended(*lost)}; the release that this run has begun is not begun again: "
+            f"`slipway promote {release.model} {release.live().label}` is a new one",
+            allow_retries=False,
+        )
 
 
 def _followed(

@@ -11,6 +11,7 @@ from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
 from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
+from deploy.keys import KeyStoreError
 from deploy.release import ReleaseError
 from deploy.rollout import GateError
 from deploy.supervision import SupervisorError
@@ -31,6 +32,7 @@ _EXPLAINED = (
     ExportError,
     GateError,
     GatewayError,
+    KeyStoreError,
     LedgerError,
     MissingFileError,
     ModelLoadError,

@@ -4,7 +4,7 @@ import dagster as dg
 import httpx
 
 from bentos.model_server.certificate import HttpParity
-from deploy.events import LedgerError
+from deploy.events import Event, LedgerError, Live
 from deploy.release import Release
 from deploy.targets.base import TargetError
 from deploy.traffic import Actor, TrafficError
@@ -86,19 +86,22 @@ def wrong(http: HttpParity) -> str:
 
 def _rolled_back(serving: Serving, release: Release, problem: str, run_id: str) -> str:
     """Back, unless somebody else has taken the traffic from it; what was done, in words."""
-    live = release.live()
+    live, model, actor = release.live(), release.model, Actor("release_health", run_id)
+    reason = f"release_health of version {live.label} failed: {problem}"
     with serving.traffic() as traffic:
-        state = traffic.ledger.state("production", release.model)
-        if all(item.bento_digest != live.bento_digest or not item.weight for item in state.live):
+        last = traffic.ledger.last_event("production", model)
+        if last is None or not _has_traffic(last, live):
             return "not needed: it has no traffic any more"
         try:
-            event = traffic.rollback(
-                "production",
-                release.model,
-                Actor("release_health", run_id),
-                f"release_health failed: {problem}",
-                expected=state.generation,
-            )
+            if last.phase and last.phase.stable and last.phase.stable.label == live.label:
+                # A canary beside it, which would only go back to it.
+                last = traffic.rollback("production", model, actor, reason, last.generation)
+                traffic.tidy("production", model)
+            event = traffic.rollback("production", model, actor, reason, last.generation)
         except (TrafficError, LedgerError) as error:
             return f"not possible: {error}"
     return f"version {event.version} serves again (ledger event {event.id})"
+
+
+def _has_traffic(last: Event, live: Live) -> bool:
+    return any(item.bento_digest == live.bento_digest and item.weight for item in last.live)

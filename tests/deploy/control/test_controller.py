@@ -16,6 +16,7 @@ from deploy.events import Counters
 from deploy.gateway.envoy import GatewayError
 from deploy.home import Home
 from deploy.ledger import Ledger
+from deploy.release import ReleaseError
 from deploy.traffic import Traffic
 from serving_config.release import ReleasePolicy
 from tests.deploy.releases import change, release
@@ -50,21 +51,35 @@ class Scene:
     def __post_init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, ready_seconds: float = 0) -> None:
         """Another controller process, which knows nothing."""
         self.controller = Controller(
-            traffic_of(self.target), self.home, clock=self.now, executor=AtOnce()
+            traffic_of(self.target),
+            self.home,
+            ready_seconds={"staging": ready_seconds},
+            clock=self.now,
+            executor=AtOnce(),
         )
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def tick(self, seconds: float = 1.0, times: int = 1) -> None:
+        """It looks often enough meanwhile, until something is written."""
         for _ in range(times):
-            written = len(self.target.ledger.events())
-            self.ahead = seconds + (self.ahead if written == self.written else 0)
-            self.written = written
-            self.controller.tick()
+            left = seconds
+            while left > 0:
+                step = min(left, 20)
+                self.away(step)
+                self.controller.tick()
+                is_written = len(self.target.ledger.events()) > self.written
+                left = 0 if is_written else left - step
+
+    def away(self, seconds: float) -> None:
+        """Time passes in which nobody looks."""
+        written = len(self.target.ledger.events())
+        self.ahead = seconds + (self.ahead if written == self.written else 0)
+        self.written = written
 
     def serve(self, which: Any, requests: int = 200, errors: int = 0) -> None:
         """So many requests come, each answered within 10 ms."""
@@ -227,11 +242,46 @@ def test_a_failing_first_version_stays_for_there_is_nothing_to_go_back_to(tmp_pa
     scene = Scene(MemoryTarget(ledger), Home(tmp_path).create())
     promote(scene.target, OLD, canary())
     scene.serve(OLD, 1000, errors=900)
-    scene.tick(61, times=3)
+    scene.tick(times=3)
     assert weights(scene.target) == {"1": 100}
-    assert scene.actions() == ["promote"]
+    assert scene.actions() == ["promote", "unhealthy"]
+    event = ledger.events()[-1]
+    assert event.phase is None
+    assert "90 % of 1,000 requests failed" in event.evidence["reason"]
+    assert "no version in staging to roll back to" in event.evidence["reason"]
     scene.controller.close()
     ledger.close()
+
+
+def test_another_build_that_fails_in_its_bake_time_goes_back_to_the_old_build(
+    scene: Scene,
+) -> None:
+    again = release(1, build="again")
+    old = Traffic(scene.target.ledger, scene.target, lambda live: OLD)
+    scene.controller = Controller(
+        old, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
+    promote(scene.target, again, policy(bake_seconds=60))
+    scene.serve(again, 1000, errors=900)
+    scene.tick(times=2)
+    assert scene.target.ledger.state(*PLACE).live == (OLD.live(),)
+    assert scene.target.ledger.events()[-1].evidence["from"] == ["1"]
+    is_settled(scene.target)
+
+
+def test_a_version_that_fails_and_whose_way_back_is_gone_is_given_up_once(scene: Scene) -> None:
+    def gone(live: Any) -> Any:
+        raise ReleaseError("Bento iris:1 is missing")
+
+    traffic = Traffic(scene.target.ledger, scene.target, gone)
+    scene.controller = Controller(
+        traffic, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.serve(NEW, 1000, errors=900)
+    scene.tick(times=3)
+    assert scene.actions() == ["promote", "promote", "unhealthy"]
+    assert "Bento iris:1 is missing" in scene.target.ledger.events()[-1].evidence["reason"]
 
 
 def fails(*names: str) -> Callable[[str], None]:
@@ -266,6 +316,33 @@ def test_a_version_with_all_traffic_that_is_gone_is_rolled_back_too(scene: Scene
     is_settled(scene.target)
 
 
+@pytest.mark.parametrize("name", ["direct", "canary"])
+def test_a_version_that_still_loads_after_a_start_of_the_platform_is_not_rolled_back(
+    name: str, scene: Scene
+) -> None:
+    promote(scene.target, NEW, policy(name, bake_seconds=60))
+    served, loading = weights(scene.target), name_of(NEW)
+    port = scene.target.up.pop(loading)
+    scene.restart(ready_seconds=20)
+    scene.tick(times=15)
+    assert weights(scene.target) == served
+    scene.target.up[loading] = port
+    scene.tick()
+    del scene.target.up[loading]  # it has answered: it is no longer loading
+    scene.tick(0.1, times=5)
+    assert weights(scene.target)["1"] == 100
+
+
+def test_a_version_that_never_loads_after_a_start_of_the_platform_is_rolled_back(
+    scene: Scene,
+) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    del scene.target.up[name_of(NEW)]
+    scene.restart(ready_seconds=20)
+    scene.tick(times=26)
+    assert weights(scene.target)["1"] == 100
+
+
 @pytest.mark.parametrize("silent", [(OLD,), (OLD, NEW)])
 def test_where_the_stable_version_cannot_be_observed_nothing_is_decided(
     silent: tuple[Any, ...], scene: Scene
@@ -279,12 +356,53 @@ def test_where_the_stable_version_cannot_be_observed_nothing_is_decided(
 
 def test_a_bake_that_nobody_could_watch_does_not_end_healthy(scene: Scene) -> None:
     promote(scene.target, NEW, policy("blue_green", bake_seconds=60))
+    scene.tick(10)
     scene.target.before = fails(name_of(OLD), name_of(NEW))
     scene.tick(100, times=3)
-    assert weights(scene.target) == {"2": 100, "1": 0}
     scene.target.before = lambda call: None
     scene.tick()
+    scene.tick(48)
+    assert weights(scene.target) == {"2": 100, "1": 0}
+    scene.tick(3)
     assert weights(scene.target) == {"2": 100}
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_time_in_which_the_platform_is_down_is_no_time_of_a_canary(
+    looked: bool, scene: Scene
+) -> None:
+    promote(scene.target, NEW, canary())
+    if looked:
+        scene.tick(90)
+    scene.away(7200)
+    scene.restart()
+    scene.tick(5)
+    assert weights(scene.target) == {"2": 10, "1": 90}
+    scene.tick(101)
+    event = scene.target.ledger.events()[-1]
+    assert "only 0 of 100 requests came in 1" in event.evidence["reason"]
+
+
+@pytest.mark.parametrize("before", [0, 40])
+def test_time_in_which_the_platform_is_down_is_no_time_of_a_bake(before: int, scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.tick(before)
+    scene.away(7200)
+    scene.restart()
+    scene.tick()
+    scene.tick(59 - before)
+    assert scene.actions()[-1] == "promote"
+    scene.tick(2)
+    assert scene.actions()[-1] == "healthy"
+
+
+def test_half_a_look_that_a_power_cut_left_stops_nothing(scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    scene.tick()
+    (written,) = (scene.home.run / "releases").iterdir()
+    written.write_bytes(written.read_bytes()[:20])
+    scene.tick(61)
+    assert scene.actions()[-1] == "healthy"
 
 
 def test_each_look_is_there_to_be_read_until_the_release_is_over(scene: Scene) -> None:
@@ -459,7 +577,9 @@ def test_golden_requests_that_cannot_be_made_do_not_stop_the_controller(
         raise FileNotFoundError("no Bento")
 
     traffic = Traffic(scene.target.ledger, scene.target, gone)
-    controller = Controller(traffic, scene.home, clock=scene.now, executor=AtOnce())
+    controller = Controller(
+        traffic, scene.home, ready_seconds={}, clock=scene.now, executor=AtOnce()
+    )
     promote(scene.target, NEW, canary(probe_requests_per_second=10))
     controller.tick()
     controller.close()

@@ -10,16 +10,18 @@ import dagster as dg
 import pytest
 
 from deploy.dagster_names import POLICY_TAG
-from deploy.events import State
+from deploy.events import Phase, State
 from deploy.ledger import Ledger
 from deploy.release import Release
 from deploy.rollout import Outcome, Request, roll_out
 from deploy.traffic import Actor, Traffic
+from orchestration.defs.lifecycle import follow
 from orchestration.defs.lifecycle.deployments import CANARY_CHECK, production_deployment
 from orchestration.defs.lifecycle.jobs import rollback_job
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER
+from serving_config.release import ReleasePolicy
 from serving_config.schema import Model
 from tests.deploy.releases import live, release
 from tests.deploy.targets.memory import MemoryTarget
@@ -161,6 +163,67 @@ def test_a_run_that_is_tried_again_follows_the_release_that_it_finds(
     assert result.success
     actions = [event.action for event in serving.events("iris", "production")]
     assert actions == ["promote", "load", "canary", "promote"]
+
+
+def test_a_run_that_is_tried_again_does_not_undo_the_rollback_of_meanwhile(
+    serving: InMemory, materialize: Materialize
+) -> None:
+    first_version(serving)
+    with serving.traffic() as traffic:
+        policy = serving.configuration.release_policy("production", "iris")
+        request = Request(release(2), "production", "promote", "ann", "run-1", policy=policy)
+        roll_out(traffic.ledger, traffic.target, request, lambda *_: analysis("promote", "same"))
+        back = verdict("rollback", "10 % of the requests failed", 20)
+        append(traffic.ledger, "rollback", live(1), actor="bob", **back)
+    result = materialize(2, **{"dagster/parent_run_id": "run-1", "dagster/root_run_id": "run-0"})
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "rolled back: 10 % of the requests failed" in str(failure.step_failure_data)
+    assert serving.events("iris", "production")[-1].action == "rollback"
+
+
+def test_a_run_that_nobody_asked_for_waits_until_the_version_before_has_baked(
+    serving: InMemory, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_BAKE_POLL_SECONDS", 0.01)
+    first_version(serving)
+    with serving.traffic() as traffic:
+        policy = ReleasePolicy(policy="direct", bake_seconds=60)
+        request = Request(release(2), "production", "promote", "ann", policy=policy)
+        roll_out(traffic.ledger, traffic.target, request)
+    asked: list[str] = []
+
+    def baked(ledger: Ledger) -> None:
+        asked.append("looked")
+        if len(asked) == 2:
+            append(ledger, "rollback", live(1), **verdict("rollback", "too slow", 20))
+
+    looked = follow.watched_bake
+
+    def look(ledger: Ledger, request: Request) -> Phase | None:
+        baked(ledger)
+        return looked(ledger, request)
+
+    monkeypatch.setattr(follow, "watched_bake", look)
+    done = verdict("promote", "no difference found")
+    with controller(serving, lambda x: append(x, "promote", live(3), live(1, 0), **done)):
+        result = materialize(3, **{"slipway/automatic": "true"})
+    assert result.success
+    events = serving.events("iris", "production")
+    assert [event.action for event in events][2:] == ["rollback", "load", "canary", "promote"]
+    assert [item.label for item in events[4].live] == ["3", "1"]
+
+
+def test_a_person_is_told_that_the_version_before_bakes(
+    serving: InMemory, materialize: Materialize
+) -> None:
+    first_version(serving)
+    with serving.traffic() as traffic:
+        policy = ReleasePolicy(policy="direct", bake_seconds=60)
+        request = Request(release(2), "production", "promote", "ann", policy=policy)
+        roll_out(traffic.ledger, traffic.target, request)
+    result = materialize(3)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "version 2 is in its bake time" in str(failure.step_failure_data)
 
 
 def test_a_person_may_choose_another_policy_and_then_nothing_is_compared(

@@ -3,11 +3,15 @@ import pytest
 
 from bentos.model_server.certificate import CertificateError
 from deploy.events import LedgerConflictError
+from deploy.keys import KeyStoreError
 from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.failures import one_sentence
 
 
-@pytest.mark.parametrize("error", [CertificateError("no proof"), LedgerConflictError("no proof")])
+@pytest.mark.parametrize(
+    "error",
+    [CertificateError("no proof"), LedgerConflictError("no proof"), KeyStoreError("no proof")],
+)
 def test_what_a_user_can_do_something_about_is_its_sentence_and_is_not_retried(
     error: Exception,
 ) -> None:

@@ -1,0 +1,51 @@
+"""A request for a rollout, and what may be in its way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from deploy.analysis.verdict import Analysis
+from deploy.changes import head
+from deploy.events import Action, Phase, State
+from deploy.history import last_healthy
+from deploy.ledger import Ledger
+from deploy.phases import stable_beside
+from deploy.release import Release
+from serving_config.release import ReleasePolicy
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks for what. Only a person may put an older version in front of a newer one."""
+
+    release: Release
+    environment: str
+    action: Action
+    actor: str
+    dagster_run: str | None = None
+    older_allowed: bool = False
+    policy: ReleasePolicy = field(default_factory=lambda: ReleasePolicy(bake_seconds=0))
+
+
+# Golden requests to the candidate, which is live without traffic in that state.
+Gate = Callable[[Request, State], Analysis]
+
+
+def superseded(state: State, version: int) -> bool:
+    """Whether a newer version is live already."""
+    return any(live.version > version for live in state.live)
+
+
+def watched_bake(ledger: Ledger, request: Request) -> Phase | None:
+    """The bake time that the release has to wait for: a candidate beside the version that bakes
+    would end the watch over it. None where the release would replace that version at once, or
+    where there is nothing that the watch could go back to."""
+    environment, release = request.environment, request.release
+    state, last = head(ledger, environment, release.model)
+    phase, subject = last.phase if last else None, release.live()
+    if phase is None or phase.name != "bake" or request.policy.policy == "direct":
+        return None
+    if not request.older_allowed and superseded(state, subject.version):
+        return None
+    if stable_beside(state.live, subject.label) is None:
+        return None
+    return phase if last_healthy(ledger.events(release.model, environment)) else None
