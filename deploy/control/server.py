@@ -32,6 +32,7 @@ from deploy.events import LedgerError
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.local import local_traffic
+from deploy.monitoring.targets import PrometheusTargets
 from deploy.platform import LocalPlatform
 from deploy.supervision import Supervisor
 from serving_config.load import ConfigurationError, load
@@ -75,6 +76,7 @@ class Parts:
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
+        self.scraped = PrometheusTargets(home, ledger, target.servers)
         self.control = Control(
             home=home,
             configuration=configuration,
@@ -90,8 +92,8 @@ class Parts:
 
     def loop(self, died: Callable[[], None]) -> Loop:
         """What is done each second."""
-        ticks = [self.observer.tick, self.controller.tick, self.alerting.tick]
-        return Loop("control", ticks, died)
+        parts = (self.observer, self.controller, self.alerting, self.scraped)
+        return Loop("control", [part.tick for part in parts], died)
 
     def close(self) -> None:
         """Let go on what has begun, as long as the process is there."""
