@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from deploy.events import Actor, Change, Event, LedgerConflictError, State
+from deploy.events import Actor, Change, Event, LedgerConflictError, LedgerError, State
+from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.live import live_clusters
@@ -104,13 +105,24 @@ def bring_up(ledger: Ledger, target: Target, release: Release, change: Change) -
     """
     environment = change.base.environment
     name = cluster_name(environment, release.model, release.live())
+    is_ready = False
     try:
         with target.hold(name):
             ensure_server(target, release, environment)
+            is_ready = True
             return carry_out(ledger, target, change)
     except BaseException:
+        if is_ready:
+            _drain_if_left(ledger, target, name, environment)
         target.stop(name)
         raise
+
+
+def _drain_if_left(ledger: Ledger, target: Target, name: str, environment: str) -> None:
+    """The gateway may have followed for a moment, before the change was taken back."""
+    with suppress(LedgerError, GatewayError):  # the first error is the one to tell
+        if name not in live_clusters(ledger):
+            target.drain(name, environment)
 
 
 def converge(ledger: Ledger, target: Target, environment: str, model: str) -> None:

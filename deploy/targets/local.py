@@ -14,6 +14,7 @@ from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
+    GatewaySlowError,
     exclusive,
     is_written,
     write_clusters,
@@ -174,7 +175,7 @@ class LocalTarget:
         admin = GatewayAdmin(self.home)
         seconds = self.configuration.environments[environment].drain_timeout_seconds
         deadline = time.monotonic() + seconds
-        while admin.active_requests(name) and time.monotonic() < deadline:
+        while _is_busy(admin, name) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def observe(self, name: str) -> Counters:
@@ -227,6 +228,13 @@ class LocalTarget:
             port = self.servers().get(name)
             if is_free and port is not None and name not in live_clusters(self.ledger):
                 self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+
+
+def _is_busy(admin: GatewayAdmin, name: str) -> bool:
+    try:
+        return admin.active_requests(name) > 0
+    except GatewaySlowError:  # nobody knows: until the deadline it may be
+        return True
 
 
 def _require_digest(answer: httpx.Response, release: Release) -> None:
