@@ -46,7 +46,7 @@ def start(platform: LocalPlatform) -> None:
 
 
 def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> None:
-    console.print(f"the platform is up already in {platform.home.root}")
+    console.print(f"the platform is up already in {platform.home.root}", markup=False)
     if platform.started_with() != platform.fingerprint():
         _reload(platform, supervisor)
     else:

@@ -161,7 +161,9 @@ def show(platform: LocalPlatform) -> None:
     """The status for people."""
     found = describe(platform)
     if not found["running"]:
-        console.print(f"the platform is [red]down[/] ({found['home']}); `slipway up` starts it")
+        console.print(
+            f"the platform is [red]down[/] ({escape(found['home'])}); `slipway up` starts it"
+        )
         if left := belonging_to(platform.home.root):
             console.print(
                 f"[yellow]{len(left)} processes of a crash are left; `up` and `down` end them[/]"
@@ -174,7 +176,7 @@ def show(platform: LocalPlatform) -> None:
         console.print(alert_table(found["alerts"]))
     if found["running"]:
         for name, address in found["addresses"].items():
-            console.print(f"  [bold]{name:8}[/] {address}", soft_wrap=True)
+            console.print(f"  [bold]{name:8}[/] {escape(address)}", soft_wrap=True)
 
 
 def _process_table(processes: list[dict[str, Any]]) -> Table:
@@ -198,7 +200,7 @@ def _live_table(live: list[dict[str, Any]]) -> Table:
         since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
         weight = f"{item['weight']} %"
         row = (item["model"], item["environment"], version, weight, item["role"], since)
-        table.add_row(*row, item["by"])
+        table.add_row(*row, escape(item["by"]))
     return table
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
@@ -146,7 +147,7 @@ def _show(platform: LocalPlatform, environment: str, model: str, as_json: bool) 
         console.print(f"{environment} serves no version of {model}")
     else:
         console.print(_table(live, event))
-        console.print(f"[dim]{_last_change(event)}[/]", soft_wrap=True)
+        console.print(Text(_last_change(event), style="dim"), soft_wrap=True)
 
 
 def _described(
