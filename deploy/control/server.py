@@ -31,6 +31,7 @@ from deploy.dagster_client import DagsterClient
 from deploy.events import LedgerError
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.live import configured_clusters
 from deploy.local import local_traffic
 from deploy.monitoring.targets import PrometheusTargets
 from deploy.platform import LocalPlatform
@@ -71,7 +72,9 @@ class Parts:
         target = traffic.target
         self.controller = Controller(traffic, home)
         window = configuration.platform.alerts.window_seconds
-        self.observer = Observer(ledger, target, window)
+        self.observer = Observer(
+            partial(configured_clusters, ledger, configuration), target, window
+        )
         self.webhooks = Webhooks(configuration.platform)
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send

@@ -96,16 +96,20 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
-    """Start the live servers that are missing, and bring the gateway to what is live."""
+    """Start the live servers that are missing, bring the gateway to what is live, and stop what
+    the settings do not have any more."""
     supervisor = Supervisor(platform.home)
     with open_ledger(platform.home, platform.configuration) as ledger:
         running = server_ports(supervisor.names())
         for spec in live_servers(platform, ledger):
             if not server_ports([spec.name]).keys() <= running.keys():
                 supervisor.add(spec, platform.working_directory)
-        LocalTarget(
+        target = LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
-        ).route()
+        )
+        target.route()
+        if target.stop_unconfigured():
+            target.route()
 
 
 def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> None:
@@ -211,7 +215,7 @@ def up(detach: bool) -> None:
     start(platform)
     show(platform)
     for item in describe(platform)["live"]:
-        if not item["has_server"]:
+        if item["configured"] and not item["has_server"]:
             raise StartError(
                 f"{item['model']} version {item['version']} is live in {item['environment']} but "
                 f"has no server; {_last_words(platform, 'supervisor')}"

@@ -92,6 +92,7 @@ def test_a_live_bento_that_is_gone_or_of_no_configured_place_does_not_keep_the_r
     ledger = Ledger("sqlite://")
     ledger.record(change(State("staging", "iris"), live(3)))
     ledger.record(change(State("gone", "iris"), live(3)))
+    ledger.record(change(State("staging", "gone"), live(3, model="gone")))
     assert live_servers(platform(home.root), ledger) == []
     ledger.close()
     (record,) = caplog.records
