@@ -34,7 +34,11 @@ class Rollback:
         """From the state as it is now; of two rollbacks at once one is done."""
         state, last = head(self.ledger, self.environment, self.model, self.expected)
         done = last is not None and last.action == "rollback"
-        if last is not None and done and (state.generation > self.first or self._is_open(state)):
+        if (
+            last is not None
+            and done
+            and (state.generation > self.first or is_open(self.ledger, self.target, state))
+        ):
             self.target.route()
             return last
         goal = self._goal(state, last).with_share(100)
@@ -56,12 +60,6 @@ class Rollback:
             return False
         return self.target.ready(cluster_name(self.environment, self.model, goal))
 
-    def _is_open(self, state: State) -> bool:
-        """Whether the rollback before was killed before its end."""
-        return not self.target.in_step() or bool(
-            leftovers(self.ledger, self.target, state.environment, state.model)
-        )
-
     def _goal(self, state: State, last: Event | None) -> Live:
         """The version to return to."""
         phase = last.phase if last else None
@@ -76,6 +74,11 @@ class Rollback:
                 f"knows none that was healthy before what serves now ({weights_of(state)})"
             )
         return goal
+
+
+def is_open(ledger: Ledger, target: Target, state: State) -> bool:
+    """Whether the rollback that led to the state is not over, or was killed before its end."""
+    return not target.in_step() or bool(leftovers(ledger, target, state.environment, state.model))
 
 
 def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:

@@ -13,6 +13,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from deploy.again import roll_back
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
 from deploy.local import local_traffic
@@ -97,13 +98,16 @@ def split(model: str, weights: tuple[str, ...], environment: str, as_json: bool)
 @click.argument("model")
 @_environment
 @click.option("--reason", default="by hand", help="What the ledger keeps as the reason.")
+@click.option(
+    "--again", is_flag=True, help="One version further, also right after another rollback."
+)
 @_json
-def rollback(model: str, environment: str, reason: str, as_json: bool) -> None:
+def rollback(model: str, environment: str, reason: str, again: bool, as_json: bool) -> None:
     """All of MODEL's traffic back to the version that was healthy before."""
     platform = _checked(model, environment)
     require_up(platform)
     with open_traffic(platform) as traffic:
-        traffic.rollback(environment, model, Actor(actor()), reason)
+        roll_back(traffic, environment, model, Actor(actor()), reason, again=again)
     _show(platform, environment, model, as_json)
 
 
