@@ -28,6 +28,7 @@ _READY_SECONDS = 120
 _RUNS_SECONDS = 600
 _DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.2
+_END_A_RUN = "one that follows a canary may be terminated there, the release goes on without it"
 
 
 class StartError(RuntimeError):
@@ -83,9 +84,10 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
     with step("changed settings are read") as say:
         deadline = time.monotonic() + _RUNS_SECONDS
         while running := dagster.in_progress():
+            what = f"{', '.join(running)}: {dagster.url}/runs"
             if time.monotonic() > deadline:
-                raise StartError(f"{running} runs are still in progress: {dagster.url}/runs")
-            say(f"waiting for {running} runs in progress")
+                raise StartError(f"runs are still in progress ({what}); {_END_A_RUN}")
+            say(f"waiting for {what}; {_END_A_RUN}")
             time.sleep(_POLL_SECONDS)
         supervisor.restart("dagster-code")
         supervisor.restart("dagster-daemon")

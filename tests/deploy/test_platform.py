@@ -77,6 +77,7 @@ def test_the_files_of_dagster_and_envoy_are_theirs(home: Home) -> None:
     assert made.started_with() == made.fingerprint()
     assert platform(home.root, SLIPWAY_GATEWAY_PORT="1235").fingerprint() != made.fingerprint()
     settings = yaml.safe_load((home.dagster / "dagster.yaml").read_text())
+    assert settings["concurrency"]["runs"]["max_concurrent_runs"] == 10
     assert settings["concurrency"]["pools"]["default_limit"] == 1
     workspace = yaml.safe_load((home.dagster / "workspace.yaml").read_text())
     server = workspace["load_from"][0]["grpc_server"]
