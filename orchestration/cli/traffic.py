@@ -4,7 +4,6 @@ Directly on the ledger and the gateway: the owner of SLIPWAY_HOME needs no key, 
 running API, and it is done when the command returns.
 """
 
-import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from deploy.versions import built_release
 from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.output import console
 from orchestration.cli.roles import role
+from orchestration.cli.user import user_name
 
 
 class WeightsError(ValueError):
@@ -35,7 +35,7 @@ class UnknownEnvironmentError(ValueError):
 
 def actor() -> str:
     """Who calls, as the ledger will say."""
-    return f"{getpass.getuser()} (slipway)"
+    return f"{user_name()} (slipway)"
 
 
 def parse_weights(texts: tuple[str, ...]) -> dict[str, int]:
