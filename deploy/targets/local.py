@@ -30,7 +30,7 @@ from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
 from deploy.targets.compare_logs import compared_logs
-from deploy.targets.holds import alone, holding
+from deploy.targets.holds import alone, forget, holding, starting
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
@@ -98,10 +98,11 @@ class LocalTarget:
     def start(self, release: Release, environment: str) -> str:
         """Start a server on a free port, or find it started."""
         name = cluster_name(environment, release.model, release.live())
-        if name not in self.servers():
-            settings = self.configuration.environments[environment]
-            process = server_process(name, free_port(), release.tag, settings, self.home)
-            self._supervisor.add(process, self.working_directory)
+        with starting(self.home):
+            if name not in self.servers():
+                settings = self.configuration.environments[environment]
+                process = server_process(name, free_port(), release.tag, settings, self.home)
+                self._supervisor.add(process, self.working_directory)
         return name
 
     def wait_ready(self, name: str, release: Release, environment: str) -> None:
@@ -234,7 +235,9 @@ class LocalTarget:
         }
         for name, environment in found.items():
             self.drain(name, environment)
-            self._remove(name)
+            with alone(self.home, name) as is_free:
+                if is_free:
+                    self._remove(name)
         return list(found)
 
     def _remove(self, name: str) -> None:
@@ -243,6 +246,7 @@ class LocalTarget:
         port = self.servers().get(name)
         if port is not None:
             self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+        forget(self.home, name)
 
 
 def _is_busy(admin: GatewayAdmin, name: str) -> bool:

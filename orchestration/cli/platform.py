@@ -19,6 +19,7 @@ from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import Supervisor, SupervisorError
 from deploy.supervisor import live_servers
+from deploy.targets.holds import starting
 from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
@@ -102,10 +103,11 @@ def _follow_the_ledger(platform: LocalPlatform) -> None:
     the settings do not have any more."""
     supervisor = Supervisor(platform.home)
     with open_ledger(platform.home, platform.configuration) as ledger:
-        running = server_ports(supervisor.names())
-        for spec in live_servers(platform, ledger):
-            if not server_ports([spec.name]).keys() <= running.keys():
-                supervisor.add(spec, platform.working_directory)
+        with starting(platform.home):
+            running = server_ports(supervisor.names())
+            for spec in live_servers(platform, ledger):
+                if not server_ports([spec.name]).keys() <= running.keys():
+                    supervisor.add(spec, platform.working_directory)
         target = LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
         )

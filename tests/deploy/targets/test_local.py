@@ -3,7 +3,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ from deploy.keys import KeyStore
 from deploy.ledger import Ledger
 from deploy.processes import free_port
 from deploy.release import Release
+from deploy.supervision import ProcessSpec
 from deploy.targets.base import TargetError
 from deploy.targets.local import LocalTarget, routing, server_ports, server_process
 from serving_config.schema import Configuration, Environment, Model, Platform
@@ -261,9 +262,47 @@ def test_only_a_server_that_is_neither_live_nor_being_started_is_stopped(place: 
     assert target.removed == []
     target.stop(place.name)
     assert target.removed == [f"{place.name}@1234"]
+    assert list((place.home.run / "servers").iterdir()) == []
     place.ledger.record(change(State("staging", "iris"), place.which.live()))
     target.stop(place.name)
     assert len(target.removed) == 1
+
+
+@dataclass(frozen=True)
+class Starting(LocalTarget):
+    """A supervisor that only adds; both starters look before one adds, if nothing keeps them."""
+
+    up: Any = None
+    added: Any = None
+    both_look: Any = None
+
+    def servers(self) -> dict[str, int]:
+        found = dict(self.up)
+        with suppress(threading.BrokenBarrierError):
+            self.both_look.wait(0.5)
+        return found
+
+    @property
+    def _supervisor(self) -> Any:
+        return self
+
+    def add(self, process: ProcessSpec, working_directory: str) -> None:
+        self.up.update(server_ports([process.name]))
+        self.added.append(process.name)
+
+
+def test_two_who_start_the_same_server_at_once_start_it_once(place: Place) -> None:
+    home = place.home.create()
+    barrier = threading.Barrier(2)
+    target = Starting(home, configuration(), place.ledger, "/", {}, [], barrier)
+    starters = [
+        threading.Thread(target=target.start, args=(place.which, "staging")) for _ in range(2)
+    ]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert len(target.added) == 1
 
 
 def test_a_server_is_ready_at_one_look_or_not(place: Place) -> None:
