@@ -153,16 +153,19 @@ def write_routes(home: Home, routing: Routing) -> str:
     return _write(home, "rds", [route_configuration(routing)])
 
 
-def is_written(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
-    """Whether the files say what they would say if they were written now."""
+def is_in_force(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
+    """Whether Envoy reports what would be written now. The files have to say it as well: Envoy
+    reads them at its next start. False where it does not answer."""
     wanted = {"cds": _clusters(home, ports, limits), "rds": [route_configuration(routing)]}
+    documents = {kind: _discovery(resources) for kind, resources in wanted.items()}
     try:
         written = {
             kind: json.loads((home.gateway / f"{kind}.json").read_bytes()) for kind in wanted
         }
-    except (FileNotFoundError, ValueError):
+        versions = {kind: document["version_info"] for kind, document in documents.items()}
+        return written == documents and GatewayAdmin(home).versions() == versions
+    except (FileNotFoundError, ValueError, GatewayError):
         return False
-    return written == {kind: _discovery(resources) for kind, resources in wanted.items()}
 
 
 def _write(home: Home, kind: str, resources: list[Json]) -> str:

@@ -16,7 +16,7 @@ from deploy.gateway.envoy import (
     GatewayError,
     GatewaySlowError,
     exclusive,
-    is_written,
+    is_in_force,
     write_clusters,
     write_routes,
 )
@@ -161,9 +161,9 @@ class LocalTarget:
             admin.wait_for("rds", routes)
 
     def in_step(self) -> bool:
-        """See `Target.in_step`: Envoy takes by itself what is written."""
+        """See `Target.in_step`."""
         limits = self.configuration.platform.gateway.limits
-        return is_written(
+        return is_in_force(
             self.home, self.servers(), limits, routing(self.configuration, self.ledger)
         )
 

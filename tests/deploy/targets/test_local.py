@@ -9,12 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.events import State
-from deploy.gateway.envoy import write_clusters, write_routes
+from deploy.gateway.envoy import write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
@@ -24,7 +25,9 @@ from deploy.release import Release
 from deploy.supervision import ProcessSpec
 from deploy.targets.base import TargetError
 from deploy.targets.local import LocalTarget, routing, server_ports, server_process
+from serving_config.gateway import Gateway
 from serving_config.schema import Configuration, Environment, Model, Platform
+from tests.deploy.gateway.running import ADMIN_IS_ASKED_TOO_EARLY, running_envoy, until
 from tests.deploy.releases import change, live, release
 
 HOME = Home(Path("/home"))
@@ -316,15 +319,24 @@ def test_a_server_is_ready_at_one_look_or_not(place: Place) -> None:
     assert not target.ready(place.name)
 
 
-def test_the_gateways_files_tell_whether_they_are_behind_the_ledger(place: Place) -> None:
+@ADMIN_IS_ASKED_TOO_EARLY
+def test_the_gateway_is_in_step_once_it_serves_by_what_the_ledger_says(
+    home: Home, ledger: Ledger
+) -> None:
+    place = Place(home, ledger, release(3))
     target = stopping(place, place.name)
-    limits = target.configuration.platform.gateway.limits
     assert not target.in_step()
-    write_clusters(place.home, target.servers(), limits)
-    write_routes(place.home, routing(target.configuration, place.ledger))
-    assert target.in_step()
-    place.ledger.record(change(State("staging", "iris"), place.which.live()))
-    assert not target.in_step()
-    write_routes(place.home, routing(target.configuration, place.ledger))
-    assert target.in_step()
-    assert not stopping(place).in_step()
+    before = routing(target.configuration, ledger)
+    settings = Gateway(port=free_port())
+    with running_envoy(home, settings, before, target.servers()):
+        until(target.in_step)
+        ledger.record(change(State("staging", "iris"), place.which.live()))
+        assert not target.in_step()
+        (envoy,) = (child for child in psutil.Process().children() if child.name() == "envoy")
+        envoy.suspend()
+        write_routes(home, routing(target.configuration, ledger))
+        assert not target.in_step(), "it is written, and Envoy has not read it"
+        envoy.resume()
+        until(target.in_step)
+        assert not stopping(place).in_step(), "a server is gone, and its cluster is there"
+    assert not target.in_step(), "nobody answers"
