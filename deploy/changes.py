@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from deploy.events import Actor, Change, Event, LedgerConflictError, State
+from deploy.events import Actor, Change, Event, LedgerConflictError, LedgerError, State
+from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.live import live_clusters
@@ -105,13 +106,24 @@ def ready_server(target: Target, release: Release, environment: str) -> Iterator
     fails it goes again, unless it is live or somebody else starts it as well.
     """
     name = cluster_name(environment, release.model, release.live())
+    is_ready = False
     try:
         with target.hold(name):
             ensure_server(target, release, environment)
+            is_ready = True
             yield
     except BaseException:
+        if is_ready:
+            _drain_if_left(ledger, target, name, environment)
         target.stop(name)
         raise
+
+
+def _drain_if_left(ledger: Ledger, target: Target, name: str, environment: str) -> None:
+    """The gateway may have followed for a moment, before the change was taken back."""
+    with suppress(LedgerError, GatewayError):  # the first error is the one to tell
+        if name not in live_clusters(ledger):
+            target.drain(name, environment)
 
 
 def converge(ledger: Ledger, target: Target, environment: str, model: str) -> None:

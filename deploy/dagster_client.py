@@ -91,16 +91,16 @@ class DagsterClient:
         waiting = [s["daemonType"] for s in statuses if s["required"] and not s["healthy"]]
         return f"the daemon is starting ({', '.join(waiting).lower()})" if waiting else None
 
-    def in_progress(self) -> int:
-        """How many runs are being executed, or wait for it."""
+    def in_progress(self) -> list[str]:
+        """The jobs of the runs that are being executed, or wait for it."""
         data = self._query(
             """{ runsOrError(filter: {
                 statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING] }) {
-              ... on Runs { count } ... on PythonError { message } } }"""
+              ... on Runs { results { jobName } } ... on PythonError { message } } }"""
         )["runsOrError"]
-        if "count" not in data:
+        if "results" not in data:
             raise DagsterError(f"runs in progress: {data.get('message')}")
-        return int(data["count"])
+        return sorted(str(run["jobName"]) for run in data["results"])
 
     def reload(self) -> set[str]:
         """Make the webserver read the definitions again; returns the jobs it found.

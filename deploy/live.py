@@ -1,10 +1,13 @@
 """The clusters of what is live."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from deploy.events import State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from serving_config.schema import Configuration
+
+Key = tuple[str, str]
 
 
 def clusters(states: Iterable[State]) -> set[str]:
@@ -14,6 +17,24 @@ def clusters(states: Iterable[State]) -> set[str]:
         for state in states
         for live in state.live
     }
+
+
+def configured(states: Mapping[Key, State], configuration: Configuration) -> dict[Key, State]:
+    """Those whose environment and model the settings still have, by both, in order.
+
+    The ledger keeps what was live when a model or an environment was taken out of the settings;
+    nothing serves it any more.
+    """
+    return {
+        (environment, model): state
+        for (environment, model), state in sorted(states.items())
+        if environment in configuration.environments and model in configuration.models
+    }
+
+
+def configured_clusters(ledger: Ledger, configuration: Configuration) -> set[str]:
+    """The clusters of all live versions that are to be served."""
+    return clusters(configured(ledger.states(), configuration).values())
 
 
 def live_clusters(ledger: Ledger) -> set[str]:

@@ -16,7 +16,8 @@ _DAGSTER_YAML = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency:
-  runs: {max_concurrent_runs: 4}
+  # A run that follows a canary holds its place for hours, and does nothing else.
+  runs: {max_concurrent_runs: 10}
   pools: {default_limit: 1, granularity: op}
 run_coordinator:
   module: dagster.core.run_coordinator

@@ -34,7 +34,11 @@ class Rollback:
         """From the state as it is now; of two rollbacks at once one is done."""
         state, last = head(self.ledger, self.environment, self.model, self.expected)
         done = last is not None and last.action == "rollback"
-        if last is not None and done and (state.generation > self.first or self._is_open(state)):
+        if (
+            last is not None
+            and done
+            and (state.generation > self.first or is_open(self.ledger, self.target, state))
+        ):
             self.target.route()
             return last
         goal = self._goal(state, last).with_share(100)
@@ -56,12 +60,6 @@ class Rollback:
         if resident is None or resident.bento_digest != goal.bento_digest:
             return False
         return self.target.ready(cluster_name(self.environment, self.model, goal))
-
-    def _is_open(self, state: State) -> bool:
-        """Whether the rollback before was killed before its end."""
-        return not self.target.in_step() or bool(
-            leftovers(self.ledger, self.target, state.environment, state.model)
-        )
 
     def _goal(self, state: State, last: Event | None) -> Live:
         """The version to return to."""
@@ -87,6 +85,11 @@ def _require_proof(release: Release, environment: str) -> None:
         certificate.require_parity(bundle.contract, bundle.onnx_sha256)
     else:
         release.require_certificate(environment)
+
+
+def is_open(ledger: Ledger, target: Target, state: State) -> bool:
+    """Whether the rollback that led to the state is not over, or was killed before its end."""
+    return not target.in_step() or bool(leftovers(ledger, target, state.environment, state.model))
 
 
 def _leaving(state: State, phase: Phase | None, goal: Live) -> list[Live]:

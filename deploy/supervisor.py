@@ -18,6 +18,7 @@ from deploy.gateway.envoy import write_clusters, write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.live import configured
 from deploy.logs import keep_logs_small
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all, free_ports
@@ -50,14 +51,13 @@ def only_one(home: Home) -> Iterator[None]:
 
 
 def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
-    """One process for each live Bento that is still what was released; the rest is left out."""
+    """One process for each live Bento that is still what was released and is in the settings; the
+    rest is left out."""
     specs = []
-    states = ledger.states()
+    states = configured(ledger.states(), platform.configuration)
     ports = iter(free_ports(sum(len(state.live) for state in states.values())))
-    for (environment, model), state in sorted(states.items()):
-        settings = platform.configuration.environments.get(environment)
-        if settings is None:
-            continue
+    for (environment, model), state in states.items():
+        settings = platform.configuration.environments[environment]
         for live in state.live:
             name = cluster_name(environment, model, live)
             try:

@@ -14,6 +14,7 @@ from deploy.control.last_events import LastEvents
 from deploy.control.observer import Observation
 from deploy.home import Home
 from deploy.ledger import Ledger
+from deploy.live import configured
 from serving_config.schema import Configuration
 
 MAX_ACTIVE, MAX_RESOLVED = 1000, 100
@@ -49,7 +50,7 @@ class Alerting:
 
     def tick(self) -> None:
         """Look at all limits. LedgerError: nothing is known, and nothing changes."""
-        states = self._ledger.states()
+        states = configured(self._ledger.states(), self._configuration)
         events = [event for state in states.values() if (event := self._last_events.of(state))]
         observed = self._observations()
         found = conditions(self._configuration, states.values(), observed, events)

@@ -54,6 +54,8 @@ class Rollback(_Given):
     reason: Text = Field(examples=["wrong answers for spam in Spanish"])
     """One line for the ledger."""
     environment: Name = PRODUCTION
+    again: bool = False
+    """One version further, also where the last rollback was within the last five minutes."""
 
 
 class Retire(_Given):

@@ -41,12 +41,11 @@ def conditions(
     observations: Mapping[str, Observation],
     last_events: Iterable[Event],
 ) -> Iterator[Condition]:
-    """Every condition that could alert now; observations: by cluster name."""
+    """Every condition that could alert now; states: configured ones; observations: by cluster."""
     for state in states:
-        if state.environment in configuration.environments and state.model in configuration.models:
-            for live in state.live:
-                name = cluster_name(state.environment, state.model, live)
-                yield from _of_server(configuration, state, live, observations.get(name))
+        for live in state.live:
+            name = cluster_name(state.environment, state.model, live)
+            yield from _of_server(configuration, state, live, observations.get(name))
     for event in last_events:
         yield _rolled_back(event)
 

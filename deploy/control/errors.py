@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from bentos.model_server import problems
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.problems import FieldError, Problem, clean, unavailable
+from deploy.again import RolledBackAlreadyError
 from deploy.control.control import refused
 from deploy.dagster_client import DagsterError
 from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressError
@@ -27,6 +28,7 @@ _RETRY_SECONDS = 2
 # The first that fits counts.
 _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (NothingToRollBackToError, HTTPStatus.CONFLICT, "nothing-to-roll-back-to"),
+    (RolledBackAlreadyError, HTTPStatus.CONFLICT, "rolled-back-already"),
     (TrafficError, HTTPStatus.UNPROCESSABLE_ENTITY, "impossible-change"),
     (ReleaseInProgressError, HTTPStatus.CONFLICT, "release-in-progress"),
     (LedgerConflictError, HTTPStatus.CONFLICT, "changed-meanwhile"),

@@ -1,14 +1,12 @@
 """What every live model server counts, looked at once each tick for all who need it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from deploy.analysis.window import Window
 from deploy.events import Counters
-from deploy.ledger import Ledger
-from deploy.live import live_clusters
 from deploy.supervision import SupervisorError
 from deploy.targets.base import Target, TargetError
 
@@ -29,16 +27,16 @@ class Observation:
 
 
 class Observer:
-    """tick() by one thread; the other methods by any."""
+    """tick() by one thread; the other methods by any. live: the clusters of what is live."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        live: Callable[[], Iterable[str]],
         target: Target,
         window_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger, self._target, self._clock = ledger, target, clock
+        self._live, self._target, self._clock = live, target, clock
         self._window_seconds = window_seconds
         self._windows: dict[str, Window] = {}
         self._observations: dict[str, Observation] = {}
@@ -46,7 +44,7 @@ class Observer:
 
     def tick(self) -> None:
         """Look at every live server; those that are no longer live are forgotten. LedgerError."""
-        names = live_clusters(self._ledger)
+        names = set(self._live())
         self._windows = {name: self._windows.get(name) or self._window() for name in names}
         # Replaced as a whole: a reader in another thread sees one look or the next.
         self._observations = dict(zip(names, self._threads.map(self._look, names), strict=True))

@@ -31,7 +31,9 @@ from deploy.dagster_client import DagsterClient
 from deploy.events import LedgerError
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.live import configured_clusters
 from deploy.local import local_traffic
+from deploy.monitoring.targets import PrometheusTargets
 from deploy.platform import LocalPlatform
 from deploy.supervision import Supervisor
 from serving_config.load import ConfigurationError, load
@@ -72,11 +74,14 @@ class Parts:
         ready_seconds = {name: item.ready_timeout_seconds for name, item in environments}
         self.controller = Controller(traffic, home, ready_seconds=ready_seconds)
         window = configuration.platform.alerts.window_seconds
-        self.observer = Observer(ledger, target, window)
+        self.observer = Observer(
+            partial(configured_clusters, ledger, configuration), target, window
+        )
         self.webhooks = Webhooks(configuration.platform)
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
+        self.scraped = PrometheusTargets(home, ledger, target.servers)
         self.control = Control(
             home=home,
             configuration=configuration,
@@ -92,8 +97,8 @@ class Parts:
 
     def loop(self, died: Callable[[], None]) -> Loop:
         """What is done each second."""
-        ticks = [self.observer.tick, self.controller.tick, self.alerting.tick]
-        return Loop("control", ticks, died)
+        parts = (self.observer, self.controller, self.alerting, self.scraped)
+        return Loop("control", [part.tick for part in parts], died)
 
     def close(self) -> None:
         """Let go on what has begun, as long as the process is there."""

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,10 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 class GatewayError(RuntimeError):
     """The gateway cannot be asked, or did not take a configuration."""
+
+
+class GatewaySlowError(GatewayError):
+    """The gateway is there, and has not answered in time."""
 
 
 class Counts(NamedTuple):
@@ -149,16 +153,19 @@ def write_routes(home: Home, routing: Routing) -> str:
     return _write(home, "rds", [route_configuration(routing)])
 
 
-def is_written(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
-    """Whether the files say what they would say if they were written now."""
+def is_in_force(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
+    """Whether Envoy reports what would be written now. The files have to say it as well: Envoy
+    reads them at its next start. False where it does not answer."""
     wanted = {"cds": _clusters(home, ports, limits), "rds": [route_configuration(routing)]}
+    documents = {kind: _discovery(resources) for kind, resources in wanted.items()}
     try:
         written = {
             kind: json.loads((home.gateway / f"{kind}.json").read_bytes()) for kind in wanted
         }
-    except (FileNotFoundError, ValueError):
+        versions = {kind: document["version_info"] for kind, document in documents.items()}
+        return written == documents and GatewayAdmin(home).versions() == versions
+    except (FileNotFoundError, ValueError, GatewayError):
         return False
-    return written == {kind: _discovery(resources) for kind, resources in wanted.items()}
 
 
 def _write(home: Home, kind: str, resources: list[Json]) -> str:
@@ -209,7 +216,8 @@ class GatewayAdmin:
         try:
             response = self._client.request(method, path)
         except httpx.HTTPError as error:
-            raise GatewayError(f"the gateway's admin socket does not answer: {error}") from error
+            kind = GatewaySlowError if isinstance(error, httpx.TimeoutException) else GatewayError
+            raise kind(f"the gateway's admin socket does not answer: {error}") from error
         return response.text
 
     def versions(self) -> dict[str, str]:
@@ -225,15 +233,21 @@ class GatewayAdmin:
         return found
 
     def wait_for(self, kind: str, version: str, seconds: float = 10.0) -> None:
-        """Until Envoy reports that version."""
+        """Until Envoy reports that version; one that is busy meanwhile is asked again."""
         deadline = time.monotonic() + seconds
-        while (current := self.versions().get(kind)) != version:
+        while (current := self._version(kind)) != version:
             if time.monotonic() > deadline:
                 raise GatewayError(
                     f"the gateway did not take {kind} version {version} within {seconds:g} s "
                     f"(it has {current}); see gateway.log"
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _version(self, kind: str) -> str | None:
+        """None also where Envoy has not answered in time."""
+        with suppress(GatewaySlowError):
+            return self.versions().get(kind)
+        return None
 
     def active_requests(self, name: str) -> int:
         """Requests in flight to a cluster; 0 for one that Envoy does not know."""

@@ -46,7 +46,7 @@ class Target(Protocol):
         """Bring the gateway to what the ledger says, and wait until it is in force."""
 
     def in_step(self) -> bool:
-        """Whether the gateway was told what the ledger says."""
+        """Whether the gateway serves by what the ledger says; not where it does not answer."""
 
     def drain(self, name: str, environment: str) -> None:
         """Until a server without new requests has finished those in flight, or the deadline."""

@@ -14,8 +14,9 @@ from deploy.events import Counters, Live
 from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
+    GatewaySlowError,
     exclusive,
-    is_written,
+    is_in_force,
     write_clusters,
     write_routes,
 )
@@ -23,17 +24,18 @@ from deploy.gateway.routes import Routing, cluster_name
 from deploy.home import Home
 from deploy.keys import platform_headers
 from deploy.ledger import Ledger
-from deploy.live import live_clusters
+from deploy.live import clusters, configured, live_clusters
 from deploy.processes import free_port
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
 from deploy.targets.compare_logs import KEPT
-from deploy.targets.holds import alone, holding
+from deploy.targets.holds import alone, forget, holding, starting
 from deploy.targets.metrics_text import scrape
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
+_NO_SETTINGS = Environment(name="none")  # of an environment that was taken out of the settings
 
 
 def server_process(
@@ -65,17 +67,12 @@ def server_ports(watchers: list[str]) -> dict[str, int]:
 def routing(configuration: Configuration, ledger: Ledger) -> Routing:
     """What the routes depend on, as it is now."""
     platform = configuration.platform
-    states = tuple(
-        state
-        for (environment, model), state in sorted(ledger.states().items())
-        if environment in configuration.environments and model in configuration.models
-    )
     return Routing(
         environments=tuple(sorted(configuration.environments)),
         default_environment=platform.default_environment,
         models=tuple(sorted(configuration.models)),
         default_model=platform.default_model,
-        states=states,
+        states=tuple(configured(ledger.states(), configuration).values()),
         response_timeout=platform.gateway.limits.response_timeout_seconds,
         sticky={name: item.sticky for name, item in configuration.environments.items()},
     )
@@ -101,10 +98,11 @@ class LocalTarget:
     def start(self, release: Release, environment: str) -> str:
         """Start a server on a free port, or find it started."""
         name = cluster_name(environment, release.model, release.live())
-        if name not in self.servers():
-            settings = self.configuration.environments[environment]
-            process = server_process(name, free_port(), release.tag, settings, self.home)
-            self._supervisor.add(process, self.working_directory)
+        with starting(self.home):
+            if name not in self.servers():
+                settings = self.configuration.environments[environment]
+                process = server_process(name, free_port(), release.tag, settings, self.home)
+                self._supervisor.add(process, self.working_directory)
         return name
 
     def wait_ready(self, name: str, release: Release, environment: str) -> None:
@@ -163,18 +161,18 @@ class LocalTarget:
             admin.wait_for("rds", routes)
 
     def in_step(self) -> bool:
-        """See `Target.in_step`: Envoy takes by itself what is written."""
+        """See `Target.in_step`."""
         limits = self.configuration.platform.gateway.limits
-        return is_written(
+        return is_in_force(
             self.home, self.servers(), limits, routing(self.configuration, self.ledger)
         )
 
     def drain(self, name: str, environment: str) -> None:
         """Until Envoy has no request in flight to it, or the environment's drain time-out."""
         admin = GatewayAdmin(self.home)
-        seconds = self.configuration.environments[environment].drain_timeout_seconds
-        deadline = time.monotonic() + seconds
-        while admin.active_requests(name) and time.monotonic() < deadline:
+        settings = self.configuration.environments.get(environment, _NO_SETTINGS)
+        deadline = time.monotonic() + settings.drain_timeout_seconds
+        while _is_busy(admin, name) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def observe(self, name: str) -> Counters:
@@ -213,20 +211,49 @@ class LocalTarget:
             raise TargetError(f"{error.filename}: {error.strerror}") from error
 
     def _environment_of(self, name: str) -> str:
-        for state in self.ledger.states().values():
-            live = (cluster_name(state.environment, state.model, item) for item in state.live)
-            if name in live and state.environment in self.configuration.environments:
+        for state in configured(self.ledger.states(), self.configuration).values():
+            if name in clusters([state]):
                 return state.environment
         raise TargetError(f"{name} is not live")
 
     def stop(self, name: str) -> None:
         """See `Target.stop`; it may take its grace, the longest drain time-out."""
-        environments = self.configuration.environments.values()
-        grace = max(item.drain_timeout_seconds for item in environments)
         with alone(self.home, name) as is_free:
-            port = self.servers().get(name)
-            if is_free and port is not None and name not in live_clusters(self.ledger):
-                self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+            if is_free and name not in live_clusters(self.ledger):
+                self._remove(name)
+
+    def stop_unconfigured(self) -> list[str]:
+        """Drain and stop the servers of models and environments that the settings do not have any
+        more; to be called once the routes are without them. The ledger keeps its record."""
+        states, servers = self.ledger.states(), self.servers()
+        wanted = configured(states, self.configuration)
+        found = {
+            name: environment
+            for (environment, model), state in states.items()
+            if (environment, model) not in wanted
+            for name in clusters([state]) & servers.keys()
+        }
+        for name, environment in found.items():
+            self.drain(name, environment)
+            with alone(self.home, name) as is_free:
+                if is_free:
+                    self._remove(name)
+        return list(found)
+
+    def _remove(self, name: str) -> None:
+        environments = [*self.configuration.environments.values(), _NO_SETTINGS]
+        grace = max(item.drain_timeout_seconds for item in environments)
+        port = self.servers().get(name)
+        if port is not None:
+            self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
+        forget(self.home, name)
+
+
+def _is_busy(admin: GatewayAdmin, name: str) -> bool:
+    try:
+        return admin.active_requests(name) > 0
+    except GatewaySlowError:  # nobody knows: until the deadline it may be
+        return True
 
 
 def _require_digest(answer: httpx.Response, release: Release) -> None:

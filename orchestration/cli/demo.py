@@ -10,6 +10,7 @@ import httpx
 from rich.console import Group
 from rich.live import Live as LiveView
 from rich.table import Table
+from rich.text import Text
 
 from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import FINISHED, DagsterClient, RunStatus
@@ -75,13 +76,15 @@ def _watch(platform: LocalPlatform, wanted: dict[str, int]) -> None:
     dagster = DagsterClient(dagster_url(platform))
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     waiting = {n: v for n, v in wanted.items() if not _arrived(platform, dagster, n, v)}
-    lines = Reporter(lambda text: console.print(f"  {text}", soft_wrap=True))
+    lines = Reporter(lambda text: console.print(f"  {text}", soft_wrap=True, markup=False))
     with LiveView(console=console, refresh_per_second=4, transient=True) as view:
         while any(not _arrived(platform, dagster, *item) for item in waiting.items()):
             if time.monotonic() > deadline:
                 raise DemoError(f"not in production after {_TIMEOUT_SECONDS} s: {dagster.url}/runs")
             found = _releases(platform, waiting)
-            view.update(Group(_progress(dagster, waiting), *map(sentence, found)))
+            view.update(
+                Group(_progress(dagster, waiting), *(Text(sentence(item)) for item in found))
+            )
             if not console.is_terminal:
                 for item in found:
                     lines.look(item, time.monotonic())

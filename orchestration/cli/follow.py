@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.control.progress import Progress
@@ -45,7 +46,7 @@ def render(runs: list[RunStatus], now: float) -> Table:
             if seconds is None and step.started:
                 seconds = now - step.started
             elapsed = f"[dim]{seconds:5.1f} s[/]" if seconds is not None else ""
-            table.add_row(_MARKS.get(step.status, "[dim]·[/]"), title(step), elapsed)
+            table.add_row(_MARKS.get(step.status, "[dim]·[/]"), escape(title(step)), elapsed)
     return table
 
 
@@ -59,7 +60,7 @@ def follow(dagster: DagsterClient, run_id: str, look: Look = lambda: None) -> Ru
     anything else it is a line now and then.
     """
     console.print(f"[dim]{dagster.url}/runs/{run_id}[/]", soft_wrap=True)
-    lines = Reporter(lambda text: console.print(text, soft_wrap=True))
+    lines = Reporter(lambda text: console.print(text, soft_wrap=True, markup=False))
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while (run := dagster.run(run_id)).status not in FINISHED:
             progress = look()
@@ -74,7 +75,7 @@ def follow(dagster: DagsterClient, run_id: str, look: Look = lambda: None) -> Ru
 
 def with_progress(steps: Table, progress: Progress | None) -> Group:
     """The steps, and below them how far the release in progress is."""
-    return Group(steps, f"  [yellow]▸[/] {sentence(progress)}" if progress else "")
+    return Group(steps, f"  [yellow]▸[/] {escape(sentence(progress))}" if progress else "")
 
 
 def require_success(dagster: DagsterClient, run: RunStatus) -> None:

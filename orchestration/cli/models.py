@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import click
+from rich.text import Text
 
 from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import DagsterClient
@@ -90,9 +91,9 @@ def train(model: str) -> None:
     settings = configured_model(platform, model)
     registered = train_and_register(platform, settings)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
-    console.print(f"{model} version {registered.version} ({scores})")
+    console.print(f"{model} version {registered.version} ({scores})", markup=False)
     page = f"/#/models/{registered.name}/versions/{registered.version}"
-    console.print(f"[dim]{mlflow_url(platform)}{page}[/]", soft_wrap=True)
+    console.print(Text(f"{mlflow_url(platform)}{page}", style="dim"), soft_wrap=True)
 
 
 version_option = click.option(

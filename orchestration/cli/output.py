@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 console = Console(highlight=False)
@@ -48,7 +49,9 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
     with console.status(title) as status:
 
         def say(detail: str) -> None:
-            status.update(f"{title} [dim]({detail}, {int(time.monotonic() - started)} s)[/]")
+            status.update(
+                f"{title} [dim]({escape(detail)}, {int(time.monotonic() - started)} s)[/]"
+            )
 
         yield say
     elapsed = timedelta(seconds=time.monotonic() - started).total_seconds()

@@ -19,6 +19,7 @@ from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import Supervisor, SupervisorError
 from deploy.supervisor import live_servers
+from deploy.targets.holds import starting
 from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
@@ -28,6 +29,7 @@ _READY_SECONDS = 120
 _RUNS_SECONDS = 600
 _DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.2
+_END_A_RUN = "one that follows a canary may be terminated there, the release goes on without it"
 
 
 class StartError(RuntimeError):
@@ -46,7 +48,7 @@ def start(platform: LocalPlatform) -> None:
 
 
 def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> None:
-    console.print(f"the platform is up already in {platform.home.root}")
+    console.print(f"the platform is up already in {platform.home.root}", markup=False)
     if platform.started_with() != platform.fingerprint():
         _reload(platform, supervisor)
     else:
@@ -83,9 +85,10 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
     with step("changed settings are read") as say:
         deadline = time.monotonic() + _RUNS_SECONDS
         while running := dagster.in_progress():
+            what = f"{', '.join(running)}: {dagster.url}/runs"
             if time.monotonic() > deadline:
-                raise StartError(f"{running} runs are still in progress: {dagster.url}/runs")
-            say(f"waiting for {running} runs in progress")
+                raise StartError(f"runs are still in progress ({what}); {_END_A_RUN}")
+            say(f"waiting for {what}; {_END_A_RUN}")
             time.sleep(_POLL_SECONDS)
         supervisor.restart("dagster-code")
         supervisor.restart("dagster-daemon")
@@ -96,16 +99,21 @@ def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
 
 
 def _follow_the_ledger(platform: LocalPlatform) -> None:
-    """Start the live servers that are missing, and bring the gateway to what is live."""
+    """Start the live servers that are missing, bring the gateway to what is live, and stop what
+    the settings do not have any more."""
     supervisor = Supervisor(platform.home)
     with open_ledger(platform.home, platform.configuration) as ledger:
-        running = server_ports(supervisor.names())
-        for spec in live_servers(platform, ledger):
-            if not server_ports([spec.name]).keys() <= running.keys():
-                supervisor.add(spec, platform.working_directory)
-        LocalTarget(
+        with starting(platform.home):
+            running = server_ports(supervisor.names())
+            for spec in live_servers(platform, ledger):
+                if not server_ports([spec.name]).keys() <= running.keys():
+                    supervisor.add(spec, platform.working_directory)
+        target = LocalTarget(
             platform.home, platform.configuration, ledger, platform.working_directory
-        ).route()
+        )
+        target.route()
+        if target.stop_unconfigured():
+            target.route()
 
 
 def _wait_for_definitions(platform: LocalPlatform, dagster: DagsterClient) -> None:
@@ -211,7 +219,7 @@ def up(detach: bool) -> None:
     start(platform)
     show(platform)
     for item in describe(platform)["live"]:
-        if not item["has_server"]:
+        if item["configured"] and not item["has_server"]:
             raise StartError(
                 f"{item['model']} version {item['version']} is live in {item['environment']} but "
                 f"has no server; {_last_words(platform, 'supervisor')}"

@@ -8,9 +8,11 @@ from typing import Any
 import click
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from deploy.control.alert import read_alerts
 from deploy.gateway.routes import cluster_name
+from deploy.live import configured
 from deploy.monitoring.catalog import LABELS
 from deploy.platform import LocalPlatform
 from deploy.processes import belonging_to
@@ -109,7 +111,9 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
     except NoLedgerError:
         return []
     with opened as ledger:
+        states = ledger.states()  # before the events: those of each state are there then
         last = {(e.environment, e.model): e for e in ledger.events()}
+        wanted = configured(states, platform.configuration)
         return [
             {
                 "environment": environment,
@@ -120,11 +124,12 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
                 "role": role(live, last[environment, model]),
                 "bento": live.bento,
                 "onnx_sha256": live.onnx_sha256,
+                "configured": (environment, model) in wanted,
                 "has_server": cluster_name(environment, model, live) in servers,
                 "since": last[environment, model].at,
                 "by": last[environment, model].actor,
             }
-            for (environment, model), state in sorted(ledger.states().items())
+            for (environment, model), state in sorted(states.items())
             for live in state.live
         ]
 
@@ -161,20 +166,25 @@ def show(platform: LocalPlatform) -> None:
     """The status for people."""
     found = describe(platform)
     if not found["running"]:
-        console.print(f"the platform is [red]down[/] ({found['home']}); `slipway up` starts it")
+        console.print(
+            f"the platform is [red]down[/] ({escape(found['home'])}); `slipway up` starts it"
+        )
         if left := belonging_to(platform.home.root):
             console.print(
                 f"[yellow]{len(left)} processes of a crash are left; `up` and `down` end them[/]"
             )
     else:
         console.print(_process_table(found["processes"]))
-    if found["live"]:
-        console.print(_live_table(found["live"]))
+    if live := [item for item in found["live"] if item["configured"]]:
+        console.print(_live_table(live))
+    for item in found["live"]:
+        if not item["configured"]:
+            console.print(Text(_unconfigured(item), style="dim"), soft_wrap=True)
     if found["alerts"]:
         console.print(alert_table(found["alerts"]))
     if found["running"]:
         for name, address in found["addresses"].items():
-            console.print(f"  [bold]{name:8}[/] {address}", soft_wrap=True)
+            console.print(f"  [bold]{name:8}[/] {escape(address)}", soft_wrap=True)
 
 
 def _process_table(processes: list[dict[str, Any]]) -> Table:
@@ -188,6 +198,12 @@ def _process_table(processes: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _unconfigured(item: dict[str, Any]) -> str:
+    what = f"{item['model']} {item['version']} in {item['environment']}"
+    left = ", its server stops at the next `slipway up`" if item["has_server"] else ""
+    return f"{what}: not configured any more{left}"
+
+
 def _live_table(live: list[dict[str, Any]]) -> Table:
     columns = ("live", "environment", "version", "weight", "", "since", "by")
     table = Table(*columns, box=None, header_style="dim")
@@ -198,7 +214,7 @@ def _live_table(live: list[dict[str, Any]]) -> Table:
         since = ago(time.time() - datetime.fromisoformat(item["since"]).timestamp())
         weight = f"{item['weight']} %"
         row = (item["model"], item["environment"], version, weight, item["role"], since)
-        table.add_row(*row, item["by"])
+        table.add_row(*row, escape(item["by"]))
     return table
 
 

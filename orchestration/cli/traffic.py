@@ -4,14 +4,15 @@ Directly on the ledger and the gateway: the owner of SLIPWAY_HOME needs no key, 
 running API, and it is done when the command returns.
 """
 
-import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 from rich.table import Table
+from rich.text import Text
 
+from deploy.again import roll_back
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
 from deploy.local import local_traffic
@@ -21,6 +22,7 @@ from deploy.versions import built_release
 from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.output import console
 from orchestration.cli.roles import role
+from orchestration.cli.user import user_name
 
 
 class WeightsError(ValueError):
@@ -33,7 +35,7 @@ class UnknownEnvironmentError(ValueError):
 
 def actor() -> str:
     """Who calls, as the ledger will say."""
-    return f"{getpass.getuser()} (slipway)"
+    return f"{user_name()} (slipway)"
 
 
 def parse_weights(texts: tuple[str, ...]) -> dict[str, int]:
@@ -96,13 +98,16 @@ def split(model: str, weights: tuple[str, ...], environment: str, as_json: bool)
 @click.argument("model")
 @_environment
 @click.option("--reason", default="by hand", help="What the ledger keeps as the reason.")
+@click.option(
+    "--again", is_flag=True, help="One version further, also right after another rollback."
+)
 @_json
-def rollback(model: str, environment: str, reason: str, as_json: bool) -> None:
+def rollback(model: str, environment: str, reason: str, again: bool, as_json: bool) -> None:
     """All of MODEL's traffic back to the version that was healthy before."""
     platform = _checked(model, environment)
     require_up(platform)
     with open_traffic(platform) as traffic:
-        traffic.rollback(environment, model, Actor(actor()), reason)
+        roll_back(traffic, environment, model, Actor(actor()), reason, again=again)
     _show(platform, environment, model, as_json)
 
 
@@ -146,7 +151,7 @@ def _show(platform: LocalPlatform, environment: str, model: str, as_json: bool) 
         console.print(f"{environment} serves no version of {model}")
     else:
         console.print(_table(live, event))
-        console.print(f"[dim]{_last_change(event)}[/]", soft_wrap=True)
+        console.print(Text(_last_change(event), style="dim"), soft_wrap=True)
 
 
 def _described(

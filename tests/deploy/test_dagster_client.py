@@ -75,7 +75,7 @@ def test_every_query_is_one_that_this_dagster_understands(webserver: Talk) -> No
     told, dagster = webserver
     told.says(
         {"instance": {"daemonHealth": {"allDaemonStatuses": []}}, "workspaceOrError": {}},
-        {"runsOrError": {"count": 0}},
+        {"runsOrError": {"results": []}},
         {"reloadWorkspace": {"locationEntries": []}},
         {"addDynamicPartition": {"__typename": "AddDynamicPartitionSuccess"}},
         {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": "1"}}},
@@ -265,6 +265,13 @@ def test_an_answer_that_is_none_is_one_sentence(answer: bytes, webserver: Talk) 
         dagster.in_progress()
     assert str(caught.value).startswith(f"Dagster at {dagster.url}")
     assert "\n" not in str(caught.value)
+
+
+def test_runs_in_progress_are_named_by_their_jobs(webserver: Talk) -> None:
+    told, dagster = webserver
+    jobs = ["spam_to_staging", "iris_to_production"]
+    told.says({"runsOrError": {"results": [{"jobName": job} for job in jobs]}})
+    assert dagster.in_progress() == ["iris_to_production", "spam_to_staging"]
 
 
 def test_a_webserver_that_is_down_says_what_helps() -> None:

@@ -77,6 +77,7 @@ def test_the_files_of_dagster_and_envoy_are_theirs(home: Home) -> None:
     assert made.started_with() == made.fingerprint()
     assert platform(home.root, SLIPWAY_GATEWAY_PORT="1235").fingerprint() != made.fingerprint()
     settings = yaml.safe_load((home.dagster / "dagster.yaml").read_text())
+    assert settings["concurrency"]["runs"]["max_concurrent_runs"] == 10
     assert settings["concurrency"]["pools"]["default_limit"] == 1
     workspace = yaml.safe_load((home.dagster / "workspace.yaml").read_text())
     server = workspace["load_from"][0]["grpc_server"]
@@ -92,6 +93,7 @@ def test_a_live_bento_that_is_gone_or_of_no_configured_place_does_not_keep_the_r
     ledger = Ledger("sqlite://")
     ledger.record(change(State("staging", "iris"), live(3)))
     ledger.record(change(State("gone", "iris"), live(3)))
+    ledger.record(change(State("staging", "gone"), live(3, model="gone")))
     assert live_servers(platform(home.root), ledger) == []
     ledger.close()
     (record,) = caplog.records

@@ -279,6 +279,8 @@ def test_a_gateway_that_follows_too_late_is_sent_back_before_the_new_server_stop
     with pytest.raises(GatewayError):
         roll_out(target.ledger, target, request(new))
     serves(target, old)
+    name = cluster_name("staging", "iris", new.live())
+    assert target.calls[-3:] == ["route", f"drain {name}", f"stop {name}"]
 
 
 def test_a_first_release_that_the_gateway_does_not_take_leaves_nothing_live(

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from deploy.again import roll_back
 from deploy.control.bodies import PRODUCTION, Load, Promote, Retire, Rollback, label
 from deploy.control.control import Callers, Controls, no_query, one_change
 from deploy.control.documents import Changed, Started
@@ -48,7 +49,15 @@ def promote(model: str, body: Promote, control: Controls, caller: Callers) -> Re
 def rollback(model: str, body: Rollback, control: Controls, caller: Callers) -> Response:
     """All traffic back to the last version that was healthy, at once."""
     expected = caller.expected(control.state(body.environment, model))
-    event = control.traffic.rollback(body.environment, model, caller.actor, body.reason, expected)
+    event = roll_back(
+        control.traffic,
+        body.environment,
+        model,
+        caller.actor,
+        body.reason,
+        expected,
+        again=body.again,
+    )
     return changed(event, caller)
 
 

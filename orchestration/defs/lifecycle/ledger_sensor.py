@@ -66,6 +66,11 @@ def _up_to(event: Event, history: list[Event]) -> list[Event]:
 
 
 def _new_events(ledger: Ledger, cursor: str | None) -> list[Event]:
-    if cursor is None:
+    if cursor is None or _is_of_another(ledger, int(cursor)):
         return ledger.events()[-_EVENTS_A_TICK:]
     return ledger.events(after=int(cursor), limit=_EVENTS_A_TICK)
+
+
+def _is_of_another(ledger: Ledger, cursor: int) -> bool:
+    """Whether the ledger has never had that event: SLIPWAY_LEDGER_URL names another one now."""
+    return cursor > 0 and not ledger.events(after=cursor - 1, limit=1)

@@ -26,6 +26,7 @@ from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from deploy.release import Release
 from deploy.traffic import Traffic
 from deploy.versions import BuiltRelease, VersionFolder, built_release, live_release
@@ -150,7 +151,7 @@ def running(folder: Path) -> Iterator[Running]:
     ledger = Ledger(home.ledger_url)
     target, dagster = MemoryTarget(ledger), Dagster()
     key = KeyStore(home).add("ann", ["admin"])
-    observer = Observer(ledger, target, window_seconds=60)
+    observer = Observer(partial(live_clusters, ledger), target, window_seconds=60)
     alert = Alert(
         state="firing", labels={"alertname": "HighErrorRate"}, annotations={}, since="2026-01-01"
     )

@@ -146,6 +146,16 @@ def test_a_version_that_leaves_resolves_its_alerts(world: World) -> None:
     assert world.watch(BAD, 5) == [("HighErrorRate", "resolved")]
 
 
+def test_a_rollback_of_a_model_that_left_the_settings_is_resolved(world: World) -> None:
+    world.record(4, action="rollback", evidence={"from": ["3"]})
+    assert world.watch(None) == [("ReleaseRolledBack", "firing")]
+    models = {name: item for name, item in SHIPPED.models.items() if name != "iris"}
+    world.configuration = SHIPPED.model_copy(update={"models": models})
+    world.start()
+    assert world.watch(None) == [("ReleaseRolledBack", "resolved")]
+    assert world.watch(None) == []
+
+
 def test_a_model_is_judged_by_the_limits_of_its_environment(world: World) -> None:
     world.configuration = limited(p99_ms=2000.0)
     world.ledger.record(change(State("staging", "iris"), live(3)))

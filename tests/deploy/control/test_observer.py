@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from deploy.control.observer import Observer
 from deploy.events import Counters, Live
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
+from deploy.live import live_clusters
 from tests.deploy.releases import change, live
 from tests.deploy.targets.memory import MemoryTarget
 
@@ -40,7 +42,7 @@ def target(ledger: Ledger) -> MemoryTarget:
 
 @pytest.fixture
 def observer(ledger: Ledger, target: MemoryTarget, clock: Clock) -> Iterator[Observer]:
-    made = Observer(ledger, target, window_seconds=60, clock=clock)
+    made = Observer(partial(live_clusters, ledger), target, window_seconds=60, clock=clock)
     yield made
     made.close()
 

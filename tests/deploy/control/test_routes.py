@@ -155,6 +155,19 @@ def test_a_rollback_is_done_at_once_and_on_the_ledger_with_its_reason(api: Runni
     )
 
 
+def test_a_second_rollback_right_after_the_first_goes_further_only_if_it_says_so(
+    api: Running,
+) -> None:
+    for version in (1, 2, 3):
+        api.serve(build(api.control.home, version).live(), environment="production")
+    path = "/v1/models/iris/rollback"
+    assert api.post(path, {"reason": "slow"}).json()["split"]["weights"]["v2"] == 100
+    api.control.traffic.tidy("production", "iris")
+    is_problem(api.post(path, {"reason": "slow"}), 409, "rolled-back-already")
+    answer = api.post(path, {"reason": "slow as well", "again": True})
+    assert answer.json()["split"]["weights"]["v1"] == 100
+
+
 def test_a_version_without_traffic_is_retired_and_one_with_traffic_is_not(api: Running) -> None:
     home = api.control.home
     api.serve(build(home, 1).live(), build(home, 2).live(0), environment="production")

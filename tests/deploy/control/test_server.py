@@ -1,5 +1,6 @@
 """The control process itself, on its UNIX socket."""
 
+import json
 import os
 import signal
 import socket
@@ -9,17 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from deploy.control.loops import Loop
+from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
 from deploy.ledger import Ledger
+from deploy.monitoring.targets import targets_file
 from deploy.targets.base import TargetError
+from tests.deploy.gateway.running import until
 from tests.deploy.releases import change, live
 
 CHECKOUT = Path(__file__).parents[3]
@@ -122,6 +126,39 @@ def test_it_goes_on_where_a_part_of_the_platform_is_away(home: Home) -> None:
         answer = ask(home, "/v1/models", {"X-API-Key": key})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert started.poll() is None
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from circus.arbiter import Arbiter
+from circus.watcher import Watcher
+from deploy.home import Home
+from deploy.supervision import endpoint
+
+home = Home(Path(sys.argv[1]))
+events = f"ipc://{home.run / 'supervisor-events.sock'}"
+server = Watcher(sys.argv[2], sys.executable, args=["-c", "import time; time.sleep(60)"])
+Arbiter([server], endpoint(home), events, check_delay=-1).start()
+"""
+
+
+def test_prometheus_is_told_which_servers_are_live(home: Home) -> None:
+    with closing(Ledger(home.ledger_url)) as ledger:
+        state = ledger.state("production", "iris")
+        event = ledger.record(change(state, live(1), live(2, 0), subject=live(2, 0)))
+    name = cluster_name("production", "iris", event.live[0])
+    command = [sys.executable, "-c", SUPERVISOR, str(home.root), f"{name}@9001"]
+    with subprocess.Popen(command, cwd=CHECKOUT) as supervisor:
+        try:
+            with process(home):
+                until(targets_file(home).exists, _SECONDS)
+        finally:
+            supervisor.terminate()
+            supervisor.wait(_SECONDS)
+    (group,) = json.loads(targets_file(home).read_text())
+    assert group["targets"] == ["127.0.0.1:9001"]
+    assert (group["labels"]["model"], group["labels"]["version"]) == ("iris", "1")
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from deploy.events import Live, State
@@ -283,6 +284,19 @@ def test_routes_that_envoy_refuses_leave_the_old_ones_in_force(gateway: Gateway)
     with pytest.raises(GatewayError, match=f"rds version {version} within 0.3 s .it has {good}"):
         gateway.admin.wait_for("rds", version, seconds=0.3)
     assert gateway.asked("/models/iris-1/predict")[0] == "iris-1-2-staging"
+
+
+def test_a_gateway_that_is_busy_for_a_while_is_waited_for(gateway: Gateway) -> None:
+    """One answer that takes longer than two seconds is no reason to take a change back."""
+    (envoy,) = (child for child in psutil.Process().children() if child.name() == "envoy")
+    envoy.suspend()
+    later = threading.Timer(2.5, envoy.resume)
+    later.start()
+    try:
+        gateway.route(replace(ROUTING, default_environment="production"))
+    finally:
+        later.join()
+        gateway.route(ROUTING)
 
 
 def test_requests_in_flight_are_counted_until_they_are_answered(gateway: Gateway) -> None:

@@ -1,9 +1,11 @@
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from deploy.home import Home
-from deploy.targets.holds import alone, holding
+from deploy.targets.holds import alone, forget, holding
+from tests.deploy.gateway.running import until
 
 HOLD = """
 import sys
@@ -44,3 +46,35 @@ def test_a_server_is_free_again_after_its_holder_and_after_who_was_alone(tmp_pat
     for _ in range(2):
         with alone(home, "iris-1") as is_free:
             assert is_free
+
+
+def is_waited_for(path: Path) -> bool:
+    waiting = (line for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
+    return any(f":{path.stat().st_ino} " in line for line in waiting)
+
+
+def test_who_waited_for_a_server_that_is_gone_and_forgotten_holds_the_next_one(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path).create()
+    file, held, done = home.run / "servers" / "iris-1.lock", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with holding(home, "iris-1"):
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    with alone(home, "iris-1") as is_free:
+        assert is_free
+        thread.start()
+        until(lambda: is_waited_for(file))
+        forget(home, "iris-1")
+        assert not file.exists()
+    try:
+        assert held.wait(30)
+        with alone(home, "iris-1") as is_free:
+            assert not is_free
+    finally:
+        done.set()
+        thread.join()

@@ -3,27 +3,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.events import State
-from deploy.gateway.envoy import write_clusters, write_routes
+from deploy.gateway.envoy import write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.keys import KeyStore
 from deploy.ledger import Ledger
 from deploy.processes import free_port
 from deploy.release import Release
+from deploy.supervision import ProcessSpec
 from deploy.targets.base import TargetError
 from deploy.targets.local import LocalTarget, routing, server_ports, server_process
+from serving_config.gateway import Gateway
 from serving_config.schema import Configuration, Environment, Model, Platform
+from tests.deploy.gateway.running import ADMIN_IS_ASKED_TOO_EARLY, running_envoy, until
 from tests.deploy.releases import change, live, release
 
 HOME = Home(Path("/home"))
@@ -261,9 +265,47 @@ def test_only_a_server_that_is_neither_live_nor_being_started_is_stopped(place: 
     assert target.removed == []
     target.stop(place.name)
     assert target.removed == [f"{place.name}@1234"]
+    assert list((place.home.run / "servers").iterdir()) == []
     place.ledger.record(change(State("staging", "iris"), place.which.live()))
     target.stop(place.name)
     assert len(target.removed) == 1
+
+
+@dataclass(frozen=True)
+class Starting(LocalTarget):
+    """A supervisor that only adds; both starters look before one adds, if nothing keeps them."""
+
+    up: Any = None
+    added: Any = None
+    both_look: Any = None
+
+    def servers(self) -> dict[str, int]:
+        found = dict(self.up)
+        with suppress(threading.BrokenBarrierError):
+            self.both_look.wait(0.5)
+        return found
+
+    @property
+    def _supervisor(self) -> Any:
+        return self
+
+    def add(self, process: ProcessSpec, working_directory: str) -> None:
+        self.up.update(server_ports([process.name]))
+        self.added.append(process.name)
+
+
+def test_two_who_start_the_same_server_at_once_start_it_once(place: Place) -> None:
+    home = place.home.create()
+    barrier = threading.Barrier(2)
+    target = Starting(home, configuration(), place.ledger, "/", {}, [], barrier)
+    starters = [
+        threading.Thread(target=target.start, args=(place.which, "staging")) for _ in range(2)
+    ]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert len(target.added) == 1
 
 
 def test_a_server_is_ready_at_one_look_or_not(place: Place) -> None:
@@ -277,15 +319,24 @@ def test_a_server_is_ready_at_one_look_or_not(place: Place) -> None:
     assert not target.ready(place.name)
 
 
-def test_the_gateways_files_tell_whether_they_are_behind_the_ledger(place: Place) -> None:
+@ADMIN_IS_ASKED_TOO_EARLY
+def test_the_gateway_is_in_step_once_it_serves_by_what_the_ledger_says(
+    home: Home, ledger: Ledger
+) -> None:
+    place = Place(home, ledger, release(3))
     target = stopping(place, place.name)
-    limits = target.configuration.platform.gateway.limits
     assert not target.in_step()
-    write_clusters(place.home, target.servers(), limits)
-    write_routes(place.home, routing(target.configuration, place.ledger))
-    assert target.in_step()
-    place.ledger.record(change(State("staging", "iris"), place.which.live()))
-    assert not target.in_step()
-    write_routes(place.home, routing(target.configuration, place.ledger))
-    assert target.in_step()
-    assert not stopping(place).in_step()
+    before = routing(target.configuration, ledger)
+    settings = Gateway(port=free_port())
+    with running_envoy(home, settings, before, target.servers()):
+        until(target.in_step)
+        ledger.record(change(State("staging", "iris"), place.which.live()))
+        assert not target.in_step()
+        (envoy,) = (child for child in psutil.Process().children() if child.name() == "envoy")
+        envoy.suspend()
+        write_routes(home, routing(target.configuration, ledger))
+        assert not target.in_step(), "it is written, and Envoy has not read it"
+        envoy.resume()
+        until(target.in_step)
+        assert not stopping(place).in_step(), "a server is gone, and its cluster is there"
+    assert not target.in_step(), "nobody answers"

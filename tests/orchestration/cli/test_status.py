@@ -1,15 +1,21 @@
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from deploy.control.alert import Alert, AlertsError, write_alerts
+from deploy.events import State
 from deploy.home import Home
+from deploy.ledger import Ledger
 from deploy.monitoring.catalog import annotations
 from deploy.platform import LocalPlatform
-from orchestration.cli.status import alert_table, firing_alerts
+from orchestration.cli import status
+from orchestration.cli.status import alert_table, firing_alerts, live_versions
 from serving_config.load import FOLDER, load
+from tests.deploy.releases import change, live
 
 ABOUT = {"environment": "production", "model": "iris", "version": "3", "variant": "fp32"}
 FIRING = Alert(
@@ -36,6 +42,43 @@ def test_what_fires_is_shown_with_its_numbers(platform: LocalPlatform) -> None:
     Console(file=text, width=150).print(alert_table([found]))
     for word in ("HighErrorRate", "iris", "production", "5 [bold]% of its requests fail"):
         assert word in text.getvalue()
+
+
+def test_what_the_settings_do_not_have_any_more_is_said_in_a_line(
+    platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(platform.home.ledger_url) as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+        ledger.record(change(State("moon", "iris"), live(2)))
+        ledger.record(change(State("production", "rose"), live(3, model="rose")))
+    text = io.StringIO()
+    monkeypatch.setattr(status, "console", Console(file=text, width=150))
+    status.show(platform)
+    lines = text.getvalue().splitlines()
+    assert "iris 2 in moon: not configured any more" in lines
+    assert "rose 3 in production: not configured any more" in lines
+    (served,) = (line for line in lines if "no server" in line)
+    assert served.split()[:3] == ["iris", "production", "1"]
+
+
+def test_a_first_release_while_the_status_is_read_does_not_disturb_it(
+    platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(platform.home.ledger_url) as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+
+    def released_after(read: Callable[[Ledger], Any]) -> Callable[[Ledger], Any]:
+        def reading(ledger: Ledger) -> Any:
+            found = read(ledger)
+            base = State("staging", f"rose-{read.__name__}")
+            ledger.record(change(base, live(1, model=base.model)))
+            return found
+
+        return reading
+
+    for name in ("events", "states"):
+        monkeypatch.setattr(Ledger, name, released_after(getattr(Ledger, name)))
+    assert [item["model"] for item in live_versions(platform, set())] == ["iris"]
 
 
 def test_no_file_is_no_alert_but_a_damaged_one_is_an_error(platform: LocalPlatform) -> None:

@@ -110,3 +110,12 @@ def test_a_model_that_is_no_longer_configured_is_passed_over(ledger: Ledger, tic
     result = tick("4")
     assert (result.asset_events, result.cursor) == ([], "5")
     assert Aliases.moved == {}
+
+
+def test_of_another_ledger_that_is_shorter_everything_is_reported(
+    ledger: Ledger, tick: Any
+) -> None:
+    """SLIPWAY_LEDGER_URL was changed: Dagster has kept the cursor of the ledger before."""
+    result = tick("900")
+    assert len(result.asset_events) == len(ledger.events())
+    assert result.cursor == "4"
