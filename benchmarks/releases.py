@@ -135,9 +135,10 @@ def releases(checkout: Checkout, count: int) -> list[tuple[float, float]]:
 
 def rollbacks(checkout: Checkout, count: int, policy: str) -> list[tuple[float, float]]:
     """`slipway rollback` from version 1 to 2, which is resident after blue_green alone."""
+    checkout.must("promote", "iris", "--version", "2", "--policy", "direct")
+    checkout.must("split", "iris", "2=100")  # ends the bake time, in which nothing else may come
     taken = []
     for _ in range(count):
-        checkout.must("promote", "iris", "--version", "2", "--policy", "direct")
         checkout.must("promote", "iris", "--version", "1", "--policy", policy)
         taken.append(visible(checkout, "2", lambda: checkout.must("rollback", "iris")))
     return taken
@@ -145,11 +146,13 @@ def rollbacks(checkout: Checkout, count: int, policy: str) -> list[tuple[float, 
 
 def splits(checkout: Checkout, count: int) -> list[tuple[float, float]]:
     """`slipway split` between two resident versions."""
-    checkout.must("promote", "iris", "--version", "1", "--policy", "blue_green")
+    live = json.loads(checkout.must("split", "iris", "--json"))["live"]
+    other = "2" if live[0]["version"] == "1" else "1"
+    checkout.must("load", "iris", "--version", other)
     taken = []
     for number in range(count):
-        mine, other = ("2", "1") if number % 2 == 0 else ("1", "2")
-        command = ("split", "iris", f"{mine}=100", f"{other}=0")
+        mine, its = ("1", "2") if (number % 2 == 0) == (other == "1") else ("2", "1")
+        command = ("split", "iris", f"{mine}=100", f"{its}=0")
         taken.append(visible(checkout, mine, lambda c=command: checkout.must(*c)))
     return taken
 

@@ -99,7 +99,9 @@ def ensure_server(target: Target, release: Release, environment: str) -> None:
 
 
 @contextmanager
-def ready_server(target: Target, release: Release, environment: str) -> Iterator[None]:
+def ready_server(
+    ledger: Ledger, target: Target, release: Release, environment: str
+) -> Iterator[None]:
     """The release's server, ready, for a change that makes the release live.
 
     It is held meanwhile: nobody takes it for a leftover before it is on the ledger. Where anything

@@ -51,7 +51,7 @@ class Rollback:
             return carry_out(self.ledger, self.target, change)
         release = self.releases(goal)
         _require_proof(release, self.environment)
-        with ready_server(self.target, release, self.environment):
+        with ready_server(self.ledger, self.target, release, self.environment):
             return carry_out(self.ledger, self.target, change)
 
     def _is_up(self, state: State, goal: Live) -> bool:

@@ -173,7 +173,7 @@ class _Rollout:
 
     def direct(self) -> Outcome:
         """All traffic at once; the server that had it goes as soon as it has drained."""
-        with ready_server(self.target, self.request.release, self.request.environment):
+        with ready_server(self.ledger, self.target, self.request.release, self.request.environment):
             event = self._patiently(_Rollout._everything)
         return self._done(event)
 
@@ -197,7 +197,7 @@ class _Rollout:
 
     def beside(self, stable: Live, gate: Gate) -> Outcome:
         """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
-        with ready_server(self.target, self.request.release, self.request.environment):
+        with ready_server(self.ledger, self.target, self.request.release, self.request.environment):
             loaded = self._patiently(_Rollout._load)
         there = replace(self, before=loaded.state, last=loaded)
         evidence = {"analysis": there._pass(gate)}

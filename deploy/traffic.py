@@ -84,7 +84,8 @@ class Traffic:
         release.require_certificate(environment)
         state, _ = head(self.ledger, environment, release.model, expected)
         require_room_beside(state, release)
-        with ready_server(self.target, release, environment):  # however often the ledger moves
+        # Started once, however often the ledger moves.
+        with ready_server(self.ledger, self.target, release, environment):
             return patiently(expected, lambda: self._load(release, environment, actor, expected))
 
     def _load(

@@ -9,6 +9,7 @@ from bentos.model_server.bundle import BundleError
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
+from deploy.again import RolledBackAlreadyError
 from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
 from deploy.keys import KeyStoreError
@@ -38,6 +39,7 @@ _EXPLAINED = (
     ModelLoadError,
     RegistryError,
     ReleaseError,
+    RolledBackAlreadyError,
     SupervisorError,
     TargetError,
     TrafficError,

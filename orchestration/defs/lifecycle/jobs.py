@@ -7,6 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
 
+from deploy.again import roll_back
 from deploy.dagster_names import ACTOR_TAG
 from deploy.traffic import Actor
 from orchestration.defs.lifecycle.decisions import longest_release_seconds
@@ -50,6 +51,8 @@ class Rollback(dg.Config):
 
     environment: str = "production"
     reason: str = "by hand, in Dagster"
+    again: bool = False
+    """One version further, where somebody rolled back a moment ago."""
 
 
 def rollback_job(model: Model) -> dg.JobDefinition:
@@ -60,8 +63,13 @@ def rollback_job(model: Model) -> dg.JobDefinition:
     def rollback(context: dg.OpExecutionContext, config: Rollback, serving: Serving) -> None:
         actor = context.run.tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster"
         with one_sentence(), serving.traffic() as traffic:
-            event = traffic.rollback(
-                config.environment, model.name, Actor(actor, context.run_id), config.reason
+            event = roll_back(
+                traffic,
+                config.environment,
+                model.name,
+                Actor(actor, context.run_id),
+                config.reason,
+                again=config.again,
             )
         context.log.info(
             f"{model.name} in {config.environment}: version {event.version} serves again"
@@ -71,6 +79,7 @@ def rollback_job(model: Model) -> dg.JobDefinition:
         name=names.rollback_job,
         executor_def=dg.in_process_executor,
         description=f"{model.name}: all traffic back to the version that was healthy before.",
+        tags={"dagster/priority": "10"},  # not behind what waits its turn
     )
     def job() -> None:
         rollback()
