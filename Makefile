@@ -37,8 +37,15 @@ down: $(PLATFORM) ## stop the platform and every model server
 status: $(PLATFORM) ## what runs, where, since when, and what is live
 	@$(SLIPWAY) status || test $$? -eq 3
 
+# The end-to-end tests wait most of the time: the others run beside them.
+END_TO_END := .pytest_cache/end_to_end.txt
 test: $(DEV) check ## linters, types, import rule and all tests
-	@$(BIN)/python -m pytest
+	@mkdir -p $(dir $(END_TO_END)); \
+	$(BIN)/python -m pytest tests/end_to_end >$(END_TO_END) 2>&1 & end_to_end=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/end_to_end; others=$$?; \
+	echo "the end-to-end tests go on; their output: $(END_TO_END)"; \
+	wait $$end_to_end; end_to_end=$$?; \
+	cat $(END_TO_END); exit $$((end_to_end | others))
 
 check: $(DEV) ## linters, types and the import rule alone
 	@$(BIN)/ruff check .

@@ -1,10 +1,15 @@
 """A real platform on free ports, started by `slipway demo` once for all end-to-end tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.end_to_end.harness import Checkout
+
+# `make test` runs these in the background, where a shell has SIGINT ignored: Ctrl-C is to end them,
+# with all that they have started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
