@@ -16,7 +16,7 @@ import pytest
 
 from deploy.supervision import Supervisor
 from tests.end_to_end.bad_models import TRIGGER, failing, good, mislabelled, slow
-from tests.end_to_end.harness import Checkout, configure, in_production, wait_for
+from tests.end_to_end.harness import SLIPWAY, Checkout, configure, in_production, wait_for
 
 # MLflow's client keeps its connections for the life of the process.
 pytestmark = pytest.mark.filterwarnings(
@@ -181,7 +181,7 @@ def test_a_canary_goes_on_where_it_was_when_its_controller_and_its_run_are_kille
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLIPWAY_")}
     with load(platform) as traffic:
         promoting = subprocess.Popen(
-            ["slipway", "promote", MODEL, "--version", str(version)],
+            [str(SLIPWAY), "promote", MODEL, "--version", str(version)],
             cwd=platform.folder,
             env=environment | platform.variables,
             stdout=subprocess.DEVNULL,
@@ -204,7 +204,8 @@ def test_a_rollback_by_hand_and_back_again_under_load(platform: Checkout, second
         e["version"] for e in before if (e["model"], e["environment"]) == (MODEL, "production")
     ]
     with load(platform) as traffic:
-        platform.must("rollback", MODEL, "--reason", "an exercise")
+        # Again: another test may have had a version rolled back a moment ago.
+        platform.must("rollback", MODEL, "--reason", "an exercise", "--again")
         event = last_event(platform)
         assert event["action"] == "rollback"
         answered = platform.predict(MODEL, TRIGGER)
