@@ -1,5 +1,6 @@
 """What people see: tables, colour and progress where there is a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-console = Console(highlight=False)
+# A file or a pipe has no width of its own; at the 80 columns of a small terminal tables would wrap.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def ago(seconds: float) -> str:

@@ -34,6 +34,8 @@ release:
     min_seconds: 2
     max_seconds: 300
     bake_seconds: 5
+    # Wrong labels are to get as far as live traffic here.
+    replay: {max_disagreement: 1.0}
 """
 THREADS = 4
 
