@@ -202,6 +202,7 @@ def test_a_dead_worker_is_replaced_and_what_it_counted_stays(
         wait_for(server, "/ready", 200)
         before = set(server.master.children())
         answered = ask_until_answered(server, example)
+        wait_for_count(server, answered)  # which comes after the answer
         for worker in before:  # either of them may have counted the request
             worker.kill()
         deadline = time.monotonic() + 30
@@ -209,8 +210,16 @@ def test_a_dead_worker_is_replaced_and_what_it_counted_stays(
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.05)
         answered += ask_until_answered(server, example)
-        line = f'slipway_requests_total{{route="/predict",status="200"}} {answered}.0'
-        assert line in wait_for(server, "/metrics", 200).text
+        wait_for_count(server, answered)
+
+
+def wait_for_count(server: Server, answered: int) -> None:
+    """Until the metrics know of so many good answers, and of no other number."""
+    line = f'slipway_requests_total{{route="/predict",status="200"}} {answered}.0'
+    deadline = time.monotonic() + 30
+    while line not in (text := wait_for(server, "/metrics", 200).text):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)
 
 
 def ask_until_answered(server: Server, body: dict[str, Any]) -> int:
