@@ -53,9 +53,10 @@ check: $(DEV) ## linters, types and the import rule alone
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DEV) ## measure the platform, and the model server against its peers; writes docs/benchmarks.md
+bench: $(DEV) ## measure the platform, the model server against its peers, and releases; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.platform
 	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.releases
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))
 bench-peers: $(PEERS) ## install the peers of the benchmark, each in an environment of its own
