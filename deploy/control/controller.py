@@ -25,7 +25,7 @@ from deploy.control.silence import Silence
 from deploy.events import Actor, Event, LedgerConflictError, LedgerError, Phase, State
 from deploy.home import Home
 from deploy.live import clusters
-from deploy.phases import begin, find, following, without
+from deploy.phases import began, begin, find, following, without
 from deploy.release import ReleaseError
 from deploy.targets.base import TargetError
 from deploy.traffic import NothingToRollBackToError, Traffic
@@ -211,10 +211,17 @@ class Controller:
         candidate = find(event.live, phase.candidate)
         if candidate is None:
             return
-        stable = phase.stable.label if phase.stable else None
-        live = without(event.live, stable)
+        live = without(event.live, self._kept_for_the_way_back(event, phase))
         change = _actor(event).change(event.state, "healthy", candidate, live, _evidence(analysis))
         carry_out(self._ledger, self._target, change)
+
+    def _kept_for_the_way_back(self, event: Event, phase: Phase) -> str | None:
+        """The version that the release left resident; not one that came back by hand meanwhile."""
+        if phase.stable is None or find(event.live, phase.stable.label) is None:
+            return None
+        events = self._ledger.events(event.model, event.environment)
+        first = next((item for item in events if item.at == began(phase, event)), event)
+        return phase.stable.label if find(first.live, phase.stable.label) else None
 
     def _wanted_probes(self, releases: list[Event]) -> dict[Key, Event]:
         """The canaries whose policy asks for golden requests."""

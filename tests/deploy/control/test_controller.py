@@ -226,6 +226,17 @@ def test_a_direct_release_is_healthy_after_its_bake_time(scene: Scene) -> None:
     assert weights(scene.target) == {"2": 100}
 
 
+def test_a_version_that_was_loaded_by_hand_in_a_bake_time_stays(scene: Scene) -> None:
+    promote(scene.target, NEW, policy(bake_seconds=60))
+    traffic_of(scene.target).load(OLD, PLACE[0], ANN)
+    scene.serve(NEW, 1000)
+    scene.tick(61)
+    scene.tick()
+    assert scene.actions()[-1] == "healthy"
+    assert weights(scene.target) == {"2": 100, "1": 0}
+    is_settled(scene.target)
+
+
 def test_without_a_bake_time_a_canary_ends_with_its_last_step(scene: Scene) -> None:
     promote(scene.target, NEW, canary(steps=[50], bake_seconds=0))
     scene.serve(OLD, 5000)
