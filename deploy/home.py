@@ -57,6 +57,31 @@ class Home:
         return self.root / "versions"
 
     @property
+    def predictions(self) -> Path:
+        """The prediction log: `segments/`, and `parquet/` unless that is kept elsewhere."""
+        return self.root / "predictions"
+
+    @property
+    def labels(self) -> Path:
+        """Ground truth: `segments/`, and `drop/` for Parquet files of yours."""
+        return self.root / "labels"
+
+    @property
+    def features(self) -> Path:
+        """The feature store's data, registry and description."""
+        return self.root / "features"
+
+    @property
+    def findings(self) -> Path:
+        """What the scheduled checks last found."""
+        return self.root / "findings"
+
+    @property
+    def reports(self) -> Path:
+        """Evidently's reports and workspace."""
+        return self.root / "reports"
+
+    @property
     def keys(self) -> Path:
         """The API keys' hashes; there once a key was added."""
         return self.root / "keys.json"
@@ -88,6 +113,11 @@ class Home:
                 self.mlflow,
                 self.bentoml,
                 self.versions,
+                self.predictions,
+                self.labels,
+                self.features,
+                self.findings,
+                self.reports,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.run / f".probe-{os.getpid()}"

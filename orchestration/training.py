@@ -10,10 +10,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestration.addresses import without_password
+from orchestration.mlflow_plugins import leave_out_feast
 from serving_config.schema import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The first question to the registry is a read and may be repeated: a dead address fails fast.
 PROBE_TIMEOUT_SECONDS, PROBE_RETRIES = 8, 1
@@ -37,15 +41,31 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True)
+class TrainingRequest:
+    """Why a model is trained.
+
+    reason, actor: for the lineage (the run's tags `slipway.training_reason` and `slipway.actor`).
+    fresh: labelled answers since the last training, None where there are none: the model's inputs
+    by name, the ground truth in the column `label`, and `time` (UTC), oldest first.
+    """
+
+    reason: str = "by hand"
+    actor: str = ""
+    fresh: "pd.DataFrame | None" = None
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a training function registers what it trained.
 
     latest_version: the highest version the registry has of this model, None if it has none.
+    request: why it trains, and on which fresh data.
     """
 
     model: Model
     tracking_uri: str
     latest_version: int | None
+    request: TrainingRequest = TrainingRequest()
 
     @property
     def name(self) -> str:
@@ -61,7 +81,9 @@ class Target:
 TrainingFunction = Callable[[Target], RegisteredVersion]
 
 
-def train(model: Model, tracking_uri: str) -> RegisteredVersion:
+def train(
+    model: Model, tracking_uri: str, request: TrainingRequest = TrainingRequest()
+) -> RegisteredVersion:
     """Train `model` and register a version with the MLflow server or store at `tracking_uri`.
 
     TrainingError says in one sentence what is missing or which address does not answer; what the
@@ -72,7 +94,7 @@ def train(model: Model, tracking_uri: str) -> RegisteredVersion:
         with request_limits(PROBE_TIMEOUT_SECONDS, PROBE_RETRIES):
             latest = latest_version(tracking_uri, model.registered_model)
         with request_limits(REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES):
-            registered = function(Target(model, tracking_uri, latest))
+            registered = function(Target(model, tracking_uri, latest, request))
     if not isinstance(registered, RegisteredVersion):
         raise TrainingError(
             f"models/{model.name}.yaml: training: {model.training} returned "
@@ -113,6 +135,7 @@ def mlflow_client(tracking_uri: str) -> Any:
     """An MlflowClient for one address, whatever MLflow's process-wide settings say."""
     from mlflow import MlflowClient
 
+    leave_out_feast()
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 

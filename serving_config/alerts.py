@@ -21,6 +21,8 @@ class Alerts(Settings):
     """With fewer requests in the window no rate is judged."""
     max_shed_rate: Share = 0.01
     """Share of requests refused because a server was full."""
+    schedule_silence_factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2
+    """A schedule is overdue when its last good run is so many of its intervals ago."""
     webhook_url: Webhook | None = Field(default=None, repr=False)
     """Gets Alertmanager's JSON on firing and resolving. `SLIPWAY_ALERT_WEBHOOK_URL`."""
     slack_webhook_url: Webhook | None = Field(default=None, repr=False)

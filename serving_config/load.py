@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from serving_config.base import Settings
+from serving_config.features import Features
 from serving_config.schema import Configuration, Environment, Model, Platform
 
 FOLDER = Path(__file__).parent
@@ -27,13 +28,24 @@ VARIABLES = {
     "SLIPWAY_LEDGER_URL": ("ledger_url",),
     "SLIPWAY_ALERT_WEBHOOK_URL": ("alerts", "webhook_url"),
     "SLIPWAY_SLACK_WEBHOOK_URL": ("alerts", "slack_webhook_url"),
+    "SLIPWAY_PREDICTIONS_URL": ("predictions", "url"),
 }
-# Goes over every environment, so that a password need not stand in a file.
-CACHE_URL = "SLIPWAY_CACHE_URL"
+FEATURE_VARIABLES = {
+    "SLIPWAY_FEATURES_PORT": ("port",),
+    "SLIPWAY_FEATURE_STORE": ("store",),
+}
+# These go over every environment, so that no password need stand in a file.
+ENVIRONMENT_VARIABLES = {
+    "SLIPWAY_CACHE_URL": ("cache_url",),
+    "SLIPWAY_CLOUD_EVENTS_URL": ("prediction_log", "cloud_events_url"),
+}
 # Settings that may hold a password: no message shows what stands there.
-_SECRETS = frozenset({"cache_url", "ledger_url", "webhook_url", "slack_webhook_url"})
+_SECRETS = frozenset(
+    {"cache_url", "ledger_url", "webhook_url", "slack_webhook_url", "cloud_events_url", "url"}
+)
 
 Type = TypeVar("Type", bound=Settings)
+Variables = Mapping[str, tuple[str, ...]]
 
 
 class ConfigurationError(ValueError):
@@ -111,7 +123,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _named(folder: Path, model: type[Type], **over: str) -> dict[str, Type]:
+def _named(
+    folder: Path, model: type[Type], over: Variables, variables: Mapping[str, str]
+) -> dict[str, Type]:
     loaded = {}
     for path in sorted(folder.glob("*.yaml")):
         data = {"name": path.stem} | read_yaml(path)
@@ -119,14 +133,21 @@ def _named(folder: Path, model: type[Type], **over: str) -> dict[str, Type]:
             raise ConfigurationError(
                 f"{path}: name: must be the file's name, {path.stem!r} (got {data['name']!r})"
             )
-        source = f"{path} with {CACHE_URL}" if over else str(path)
-        loaded[path.stem] = _parse(model, data | over, source)
+        source = f"{path}{_used(over, variables)}"
+        loaded[path.stem] = _parse(model, _override(data, over, variables), source)
     return loaded
 
 
-def _override(data: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    for variable, keys in VARIABLES.items():
-        if variable not in variables:
+def _used(over: Variables, variables: Mapping[str, str]) -> str:
+    used = ", ".join(name for name in over if variables.get(name))
+    return f" with {used}" if used else ""
+
+
+def _override(
+    data: dict[str, Any], over: Variables, variables: Mapping[str, str]
+) -> dict[str, Any]:
+    for variable, keys in over.items():
+        if not variables.get(variable):
             continue
         target = data
         for key in keys[:-1]:
@@ -142,22 +163,30 @@ def load(folder: Path | None = None, variables: Mapping[str, str] = os.environ) 
     Raises ConfigurationError naming file, key, value and what is allowed.
     """
     folder = folder or Path(variables.get("SLIPWAY_CONFIG") or FOLDER)
-    platform = _override(read_yaml(folder / "platform.yaml"), variables)
-    used = ", ".join(name for name in VARIABLES if name in variables)
-    overridden = f" with {used}" if used else ""
-    cache = {"cache_url": url} if (url := variables.get(CACHE_URL)) else {}
+    platform, features = folder / "platform.yaml", folder / "features.yaml"
+    used = _used(VARIABLES, variables)
+    of_platform = _override(read_yaml(platform), VARIABLES, variables)
+    # A platform without features has no such file.
+    found = read_yaml(features) if features.exists() else {}
+    of_features = _override(found, FEATURE_VARIABLES, variables)
     parts = {
-        "platform": _parse(Platform, platform, f"{folder / 'platform.yaml'}{overridden}"),
-        "environments": _named(folder / "environments", Environment, **cache),
-        "models": _named(folder / "models", Model),
+        "platform": _parse(Platform, of_platform, f"{platform}{used}"),
+        "environments": _named(
+            folder / "environments", Environment, ENVIRONMENT_VARIABLES, variables
+        ),
+        "models": _named(folder / "models", Model, {}, variables),
+        "features": _parse(
+            Features, of_features, f"{features}{_used(FEATURE_VARIABLES, variables)}"
+        ),
     }
-    return _parse(Configuration, parts, f"{folder}{overridden}")
+    return _parse(Configuration, parts, f"{folder}{used}")
 
 
 SCHEMAS: dict[str, type[Settings]] = {
     "platform": Platform,
     "environment": Environment,
     "model": Model,
+    "features": Features,
 }
 
 

@@ -7,7 +7,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from serving_config.alerts import Alerts
 from serving_config.base import Name, Port, Seconds, Service, Settings
+from serving_config.features import Features
 from serving_config.gateway import Gateway
+from serving_config.monitoring import Drift, Quality, Retraining
+from serving_config.predictions import LoggedColumns, PredictionLog, Predictions
 from serving_config.release import ReleasePolicy
 
 
@@ -47,6 +50,8 @@ class Platform(Settings):
     `SLIPWAY_LEDGER_URL`, so that no password need stand here."""
     alerts: Alerts = Alerts()
     """Which limits are watched, and who is told."""
+    predictions: Predictions = Predictions()
+    """The compacted prediction log."""
 
 
 class Environment(Settings):
@@ -76,6 +81,8 @@ class Environment(Settings):
     API key. The first that a request has counts; a request without any is assigned by chance."""
     release: ReleasePolicy = ReleasePolicy()
     """How a version replaces the one that serves; a model may have its own."""
+    prediction_log: PredictionLog = PredictionLog()
+    """What is kept of every answer, and how surely."""
 
 
 class Verification(Settings):
@@ -176,6 +183,16 @@ class Model(Settings):
     release: dict[Name, ReleasePolicy] = Field(default={})
     """How a version of this model replaces another, by environment; for what is left out, the
     environment's own `release` counts."""
+    feature_service: Annotated[str, Field(pattern=r"^\w{1,128}$")] | None = None
+    """The Feast feature service that fills in what a request's entities stand for."""
+    prediction_log: LoggedColumns = LoggedColumns()
+    """Which of its inputs are not kept, or only as a hash."""
+    drift: Drift = Drift()
+    """When its live traffic counts as another than it was trained on."""
+    quality: Quality = Quality()
+    """What its answers are measured by once their labels are known."""
+    retraining: Retraining | None = None
+    """Whether a failed check trains a new version; off where it is left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +214,7 @@ class Configuration(Settings):
     platform: Platform
     environments: dict[str, Environment]
     models: dict[str, Model]
+    features: Features = Features()
 
     @property
     def max_body_bytes(self) -> int:
@@ -241,8 +259,11 @@ class Configuration(Settings):
     @model_validator(mode="after")
     def _references_resolve(self) -> "Configuration":
         owners_of_ports: dict[int, str] = {}
-        for name in ("gateway", "dagster", "mlflow"):
-            port = getattr(self.platform, name).port
+        platform = self.platform
+        services = {"gateway": platform.gateway, "dagster": platform.dagster}
+        services |= {"mlflow": platform.mlflow, "features": self.features}
+        for name, service in services.items():
+            port = service.port
             other = owners_of_ports.setdefault(port, name)
             if other != name:
                 raise ValueError(f"platform.yaml: {other}.port and {name}.port are both {port}")
@@ -260,6 +281,14 @@ class Configuration(Settings):
                 f"platform.yaml: default_model: {default!r} is none of {sorted(self.models)}"
             )
         for model in self.models.values():
+            retrained = {model.retraining.environment} if model.retraining else set()
+            if model.retraining and model.training is None:
+                raise ValueError(f"models/{model.name}.yaml: retraining: it has no `training`")
+            if wrong := retrained - set(self.environments):
+                raise ValueError(
+                    f"models/{model.name}.yaml: retraining.environment: {min(wrong)!r} is none of "
+                    f"{sorted(self.environments)}"
+                )
             unknown = set(model.release) - set(self.environments)
             if unknown:
                 raise ValueError(

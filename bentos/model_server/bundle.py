@@ -33,6 +33,13 @@ class CacheLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_entries: int = 10_000
 
 
+class LoggedColumns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See `serving_config.predictions.LoggedColumns`."""
+
+    never: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`serving.json`: limits of one model server; see `serving_config.schema.Serving`."""
 
@@ -44,6 +51,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_seconds: float = 10
     cache: CacheLimits | None = None
     cors_origins: tuple[str, ...] = ()
+    prediction_log: LoggedColumns = LoggedColumns()
 
 
 @dataclass(frozen=True)

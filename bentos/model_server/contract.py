@@ -82,6 +82,27 @@ class Outputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str | int | float | bool, ...] = ()
 
 
+class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One join key by which features are looked up."""
+
+    name: str
+    dtype: Dtype
+
+
+class FeatureSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where inputs come from that a request may leave out: a Feast feature service.
+
+    entities: the join keys that a request has to name instead; provided: the inputs that the
+    service fills in; request: the inputs that only a request knows, which on-demand views read
+    or the model takes as they are.
+    """
+
+    service: str
+    entities: tuple[Entity, ...]
+    provided: tuple[str, ...]
+    request: tuple[str, ...] = ()
+
+
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """See the module. `onnx_sha256` is the lower-case hex digest of `model.onnx`."""
 
@@ -95,7 +116,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inputs: tuple[Input, ...]
     graph_inputs: tuple[GraphInput, ...]
     outputs: Outputs
-    feature_service: str | None = None
+    feature_source: FeatureSource | None = None
     example: dict[str, Scalar]
 
     def __post_init__(self) -> None:
@@ -106,6 +127,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         names = [field.name for field in self.inputs]
         if len(set(names)) != len(names):
             raise ContractError(f"inputs name a field twice: {names}")
+        if self.feature_source is not None:
+            source = self.feature_source
+            if unknown := sorted({*source.provided, *source.request} - set(names)):
+                raise ContractError(f"feature_source names fields that are no inputs: {unknown}")
         fed = {column for graph_input in self.graph_inputs for column in graph_input.columns}
         if unknown := sorted(fed - set(names)):
             raise ContractError(f"graph_inputs use columns that are no inputs: {unknown}")

@@ -33,6 +33,8 @@ class Trained:
 
     features, labels: the rows it was fitted on; the columns, in this order, are the signature.
     metrics: measured on held-out rows.
+    held_out: the most recent rows that were held out, and their labels; a later version is compared
+        with this one on its own.
     trusted_types: what skops has to be told to trust beyond its own list.
     started: seconds since the epoch, when training began.
     """
@@ -44,6 +46,7 @@ class Trained:
     params: Mapping[str, str | int | float] = field(default_factory=dict)
     trusted_types: tuple[str, ...] = ()
     started: float = field(default_factory=time.time)
+    held_out: "tuple[pd.DataFrame, pd.Series[str]] | None" = None
 
 
 def log_and_register(target: Target, trained: Trained) -> RegisteredVersion:

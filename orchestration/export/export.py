@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bentos.model_server.contract import Contract, GraphInput, Outputs
+from bentos.model_server.contract import Contract, FeatureSource, GraphInput, Outputs
 from bentos.model_server.session import ModelLoadError, ModelSession
 from orchestration.export.contract import contract_inputs, with_example
 from orchestration.export.data import Requirements, open_table
@@ -43,7 +43,7 @@ def export(
     *,
     run_id: str | None = None,
     model_id: str | None = None,
-    feature_service: str | None = None,
+    feature_source: FeatureSource | None = None,
 ) -> Exported:
     """The same model gives the same bytes, in any process.
 
@@ -60,7 +60,7 @@ def export(
         inputs=contract_inputs(native, converted.requirements, config.inputs),
         graph_inputs=converted.graph_inputs,
         outputs=converted.outputs,
-        feature_service=feature_service,
+        feature_source=feature_source,
         example={},
     )
     contract = with_example(native, contract)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from orchestration.addresses import without_password
+from orchestration.mlflow_plugins import leave_out_feast
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -56,6 +57,7 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
 
+            leave_out_feast()
         try:
             yield MlflowClient(self.tracking_uri, self.tracking_uri)
         except MlflowException as error:

@@ -1,0 +1,1 @@
+"""The prediction log behind the servers: reading, compaction, labels, retention."""

@@ -1,0 +1,1 @@
+"""Slipway's feature definitions, for Feast: entities, sources, feature views, feature services."""

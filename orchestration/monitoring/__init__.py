@@ -1,0 +1,1 @@
+"""Drift, live quality and retraining: the decisions, without Dagster."""
