@@ -47,7 +47,9 @@ class Quality(Settings):
 class Retraining(Settings):
     """Training again when a check fails; off where a model has no `retraining`."""
 
-    on: Annotated[tuple[Literal["drift", "quality"], ...], Field(strict=False, min_length=1)] = (
+    checks: Annotated[
+        tuple[Literal["drift", "quality"], ...], Field(strict=False, min_length=1)
+    ] = (
         "drift",
         "quality",
     )
@@ -67,6 +69,6 @@ class Retraining(Settings):
 
     @model_validator(mode="after")
     def _each_once(self) -> "Retraining":
-        if len(set(self.on)) != len(self.on):
-            raise ValueError("on names a check twice")
+        if len(set(self.checks)) != len(self.checks):
+            raise ValueError("checks names one twice")
         return self
