@@ -9,6 +9,7 @@ from serving_config.features import Hours
 from serving_config.release import Share
 
 Rows = Annotated[int, Field(ge=1, le=10_000_000)]
+Check = Literal["drift", "quality"]
 Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
