@@ -186,7 +186,7 @@ def emails_with_senders(
 
     rng = np.random.default_rng([seed, 5])
     spam = np.array([email.label == "spam" for email in emails])
-    from_spammer = rng.uniform(size=len(emails)) < np.where(spam, 0.8, 0.06)
+    from_spammer = rng.uniform(size=len(emails)) < np.where(spam, 0.7, 0.1)
     senders = Population(seed).senders
     place = np.where(
         from_spammer,

@@ -127,7 +127,7 @@ class Population:
         """A spammer's account is closed after weeks, and opened again."""
         rng, spammer = np.random.default_rng([self.seed, 3, day]), np.arange(SENDERS) < SPAMMERS
         place = np.arange(SENDERS)
-        messages = rng.poisson(np.where(spammer, 90, 25) * np.exp(0.7 * moved))
+        messages = rng.poisson(np.where(spammer, 45, 30) * np.exp(0.7 * moved))
         reported = np.where(spammer, 0.12, 0.01) * np.exp(0.5 * moved)
         ages = np.where(spammer, (day + 7 * place) % 60, day - _EPOCH + 9 * place + 30)
         return {
