@@ -44,11 +44,9 @@ def by_time(corpus: Corpus, until: datetime, seed: int) -> tuple[Rows, Rows]:
     newer = emails_with_senders(corpus.held_out, cut, until, seed)
     rows = training_rows(SERVICE, pd.concat([older, newer], ignore_index=True))
     rows = rows.sort_values(["event_timestamp", TEXT], ignore_index=True)
-    columns, begin = list(COLUMNS), len(older)
-    return (
-        Rows(rows[:begin][columns], rows[:begin][LABEL]),
-        Rows(rows[begin:][columns], rows[begin:][LABEL]),
-    )
+    first, second = rows[rows[TEXT].isin(older[TEXT])], rows[rows[TEXT].isin(newer[TEXT])]
+    columns = list(COLUMNS)
+    return Rows(first[columns], first[LABEL]), Rows(second[columns], second[LABEL])
 
 
 def fit(seed: int, rows: Split) -> Trained:
