@@ -30,20 +30,17 @@ def training_rows(service: str, entity_frame: "pd.DataFrame") -> "pd.DataFrame":
     TrainingError where the definitions were not applied, the store cannot be opened, or a row has
     no value of some feature.
     """
-    from feast.errors import FeastObjectNotFoundException
-
-    from feature_repo.historical import training_set
+    from feature_repo.historical import TrainingSetError, training_set
+    from feature_repo.source_files import SourceError
     from feature_repo.store import StoreError, open_store
 
     settings = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER)).features
     try:
         rows = training_set(open_store(store=settings.store), service, entity_frame)
-    except FeastObjectNotFoundException as error:
+    except (TrainingSetError, SourceError, StoreError) as error:
         raise TrainingError(
-            f"the feature store has no feature service {service!r}; run `slipway features apply`"
+            f"{error} (`slipway features apply` brings the store to its definitions)"
         ) from error
-    except StoreError as error:
-        raise TrainingError(str(error)) from error
     incomplete = rows.isna().sum()
     if incomplete.any():
         raise TrainingError(

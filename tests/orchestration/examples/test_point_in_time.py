@@ -119,5 +119,5 @@ def test_without_applied_definitions_training_says_what_to_run(
 ) -> None:
     monkeypatch.setenv("SLIPWAY_FEATURES_HOME", str(tmp_path))
     labels = churn_labels(NOW, days=1)
-    with pytest.raises(TrainingError, match=r"'customer_churn'; run `slipway features apply`"):
+    with pytest.raises(TrainingError, match=r"customer_churn; there is: none .*features apply"):
         training_rows(churn.SERVICE, labels)
