@@ -1,4 +1,4 @@
-"""A circuit breaker for what a model server asks: the cache's Redis, the feature transformer."""
+"""A circuit breaker for what may fail: the response cache's Redis, the feature transformer."""
 
 import logging
 import time
@@ -13,9 +13,9 @@ RETRY_SECONDS = 2.0
 
 
 class Breaker:
-    """Leaves a failing service alone but for one trial now and then.
+    """Leaves a failing store alone but for one trial now and then.
 
-    place, name, meanwhile: for the log; what it is, and what is done without it.
+    place: for the log; store, meanwhile: what is said of it there.
     """
 
     def __init__(
@@ -23,12 +23,11 @@ class Breaker:
         place: str,
         clock: Callable[[], float] = time.monotonic,
         *,
-        name: str = "response cache",
-        meanwhile: str = "answers are computed",
+        store: str = "The response cache",
+        meanwhile: str = "answers are computed until it is back",
     ) -> None:
         self.open = False
-        self._place = f"{name} at {place}"
-        self._meanwhile = meanwhile
+        self._place, self._store, self._meanwhile = place, store, meanwhile
         self._clock = clock
         self._failures = 0
         self._next_trial = 0.0
@@ -51,7 +50,8 @@ class Breaker:
             # redis-py wraps a refused password into an error of the connection.
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             logger.warning(
-                "The %s fails (%s); %s until it is back",
+                "%s at %s fails (%s); %s",
+                self._store,
                 self._place,
                 type(cause).__name__,
                 self._meanwhile,
@@ -62,4 +62,4 @@ class Breaker:
         self._failures = 0
         if self.open:
             self.open = False
-            logger.warning("The %s is back", self._place)
+            logger.warning("%s at %s is back", self._store, self._place)

@@ -28,7 +28,9 @@ from bentos.model_server.problems import (
 
 # One is computed while the other travels; more would only make the calls smaller.
 CALLS_IN_FLIGHT = 2
+# As many as the transformer takes; fewer where their texts are long.
 MAX_ROWS_PER_CALL = 1000
+MAX_BYTES_PER_CALL = 1 << 20
 MAX_ANSWER_BYTES = 16 << 20
 logger = logging.getLogger("slipway.model_server")
 
@@ -53,12 +55,13 @@ class Asked:
 class _Waiting:
     """One request's rows on their way."""
 
-    __slots__ = ("alone", "asked", "future", "request", "rows")
+    __slots__ = ("alone", "asked", "bytes", "future", "request", "rows")
 
     def __init__(self, asked: Asked, request: Request) -> None:
         self.asked = asked
         self.request = request
         self.rows = len(asked.entities)
+        self.bytes = sum(map(len, asked.entities)) + sum(map(len, asked.request))
         self.future: asyncio.Future[LookedUp] = asyncio.get_running_loop().create_future()
         self.alone = False  # asked by itself, after a common call has failed
 
@@ -102,7 +105,9 @@ class FeatureClient:
     ) -> None:
         self._http = HttpClient(url, MAX_ANSWER_BYTES)
         self._breaker = Breaker(
-            self._http.place, name="feature transformer", meanwhile="entities are refused"
+            self._http.place,
+            store="The feature transformer",
+            meanwhile="requests with entities are refused until it is back",
         )
         self._key = key
         self._head = b'{"service":"%b","entities":[' % service.encode()
@@ -155,10 +160,12 @@ class FeatureClient:
     def _take(self) -> list[_Waiting]:
         """The next call's requests in their order, as many as fit; one at least, if any waits."""
         batch: list[_Waiting] = []
-        rows = 0
+        rows = size = 0
         while self._queue:
             head = self._queue[0]
-            if batch and (head.alone or rows + head.rows > MAX_ROWS_PER_CALL):
+            rows, size = rows + head.rows, size + head.bytes
+            full = rows > MAX_ROWS_PER_CALL or size > MAX_BYTES_PER_CALL
+            if batch and (head.alone or full):
                 break
             self._queue.popleft()
             self._rows -= head.rows
@@ -168,7 +175,6 @@ class FeatureClient:
                 head.future.set_exception(ClientDisconnectedError())
                 continue
             batch.append(head)
-            rows += head.rows
             if head.alone:
                 break
         return batch

@@ -199,9 +199,9 @@ def features_refused(errors: list[FieldError]) -> Problem:
     """422: what the entities stand for is not known, or too old, as the transformer says."""
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
-        "features-refused",
+        "unusable-features",
         _summary(errors),
-        title="The features of these entities are refused",
+        title="There are no usable features for these entities",
         errors=tuple(errors[:MAX_ERRORS]),
     )
 
