@@ -73,7 +73,7 @@ class EntityInference:
         self._lookups.found(found, time.monotonic() - started)
         return found
 
-    def _whole(self, given: list[Row], found: LookedUp) -> list[Row]:
+    def _whole(self, given: Sequence[Row], found: LookedUp) -> list[Row]:
         """Rows in the contract's order; places: where an input stands in `columns`, None for the
         next that is given."""
         by_input = iter(zip(*given, strict=True))

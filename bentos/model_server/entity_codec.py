@@ -49,9 +49,10 @@ class _PeekBatch(msgspec.Struct):
 
 def entity_fields(source: FeatureSource) -> list[Field]:
     """The join keys, as compiled inputs are."""
+    ranges = [RANGES.get(key.dtype, (None, None)) for key in source.entities]
     return [
-        Field(key.name, key.dtype, True, *RANGES.get(key.dtype, (None, None)), None, None)
-        for key in source.entities
+        Field(key.name, key.dtype, True, low, high, None, None)
+        for key, (low, high) in zip(source.entities, ranges, strict=True)
     ]
 
 
@@ -92,7 +93,7 @@ class EntityCodec:
             "EntityBatch", [("instances", list[row])], forbid_unknown_fields=True  # type: ignore[valid-type]
         )  # fmt: skip
         self._one = msgspec.json.Decoder(row)
-        self._many = msgspec.json.Decoder(batch)
+        self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         self._peek = msgspec.json.Decoder(_Peek)
         self._peek_batch = msgspec.json.Decoder(_PeekBatch)
         self._encode = msgspec.json.Encoder().encode
@@ -102,7 +103,9 @@ class EntityCodec:
         try:
             rows = [self._one.decode(body)]
         except REFUSED as error:
-            return self._refused(body, error, many=False)
+            if refusal := self._refusal(body, error, many=False):
+                raise refusal from None
+            return None
         return self._rows(body, rows, 0, many=False)
 
     def decode_batch(self, body: bytes) -> EntityRows | None:
@@ -110,7 +113,9 @@ class EntityCodec:
         try:
             rows = self._many.decode(body).instances
         except REFUSED as error:
-            return self._refused(body, error, many=True)
+            if refusal := self._refusal(body, error, many=True):
+                raise refusal from None
+            return None
         if len(rows) > self._max_rows:
             raise too_many_rows(len(rows), self._max_rows)
         return self._rows(body, rows, 2, many=True) if rows else None
@@ -138,17 +143,14 @@ class EntityCodec:
         if errors := self._explain.many(document) if many else self._explain.one(document):
             raise invalid(errors)
 
-    def _refused(self, body: bytes, refusal: BaseException, *, many: bool) -> None:
-        """A Problem, unless there are no entities in it."""
+    def _refusal(self, body: bytes, refusal: BaseException, *, many: bool) -> Problem | None:
+        """None where there are no entities in it."""
         try:
             rows = self._peek_batch.decode(body).instances if many else [self._peek.decode(body)]
         except REFUSED:
-            return  # nor is it anything else: the codec says why
+            return None  # nor is it anything else: the codec says why
         if all(row.entities is msgspec.UNSET for row in rows):
-            return
-        raise self._problem(body, refusal, many=many)
-
-    def _problem(self, body: bytes, refusal: BaseException, *, many: bool) -> Problem:
+            return None
         if len(body) > LARGE_BODY:
             return explain.in_brief(refusal)
         document = explain.parse(body)

@@ -93,7 +93,7 @@ class FeatureAnswers:
             ],
             frozen=True,
         )
-        self._decoder = msgspec.json.Decoder(answer)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(answer)
         self._refusals = msgspec.json.Decoder(_Refusal)
         self._encode = msgspec.json.Encoder().encode
 

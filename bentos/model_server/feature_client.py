@@ -163,8 +163,7 @@ class FeatureClient:
         rows = size = 0
         while self._queue:
             head = self._queue[0]
-            rows, size = rows + head.rows, size + head.bytes
-            full = rows > MAX_ROWS_PER_CALL or size > MAX_BYTES_PER_CALL
+            full = rows + head.rows > MAX_ROWS_PER_CALL or size + head.bytes > MAX_BYTES_PER_CALL
             if batch and (head.alone or full):
                 break
             self._queue.popleft()
@@ -175,6 +174,7 @@ class FeatureClient:
                 head.future.set_exception(ClientDisconnectedError())
                 continue
             batch.append(head)
+            rows, size = rows + head.rows, size + head.bytes
             if head.alone:
                 break
         return batch
