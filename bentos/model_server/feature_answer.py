@@ -165,12 +165,12 @@ def _placed(error: FieldError) -> FieldError:
 
 
 def _by_row(defaulted: list[Any], views: dict[str, View], rows: int) -> list[list[str]]:
-    """The names for each row; where they are told for all rows together, those of each row that
-    lacks something."""
+    """The names for each row; where they are told for all rows together, those of each row with
+    a value that is of no time."""
     if len(defaulted) == rows and all(isinstance(names, list) for names in defaulted):
         return defaulted
     names = [name for name in defaulted if isinstance(name, str)]
     if not names:
         return [[] for _ in range(rows)]
-    lacking = [any(view.status[i] != "present" for view in views.values()) for i in range(rows)]
+    lacking = [any(view.as_of[i] is None for view in views.values()) for i in range(rows)]
     return [names if lacks else [] for lacks in lacking]

@@ -19,24 +19,24 @@ class LookupMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._cells = metrics.cells
-        self._seconds = Histogram(self._cells, "slipway_feature_lookup_seconds")
+        self._seconds = Histogram(self._cells, "slipway_entity_lookup_seconds")
         for result in ("ok", *_RESULTS.values()):
-            self._cells.index("slipway_feature_lookups", result)
+            self._cells.index("slipway_entity_lookups", result)
 
     def _count(self, name: str, label: str, number: int = 1) -> None:
         self._cells.values[self._cells.index(name, label)] += number
 
     def found(self, looked_up: LookedUp, seconds: float) -> None:
         """A request got its features. seconds: it took."""
-        self._count("slipway_feature_lookups", "ok")
+        self._count("slipway_entity_lookups", "ok")
         self._seconds.observe(seconds)
         for names in looked_up.defaulted:
             for name in names:
-                self._count("slipway_features_defaulted", name)
+                self._count("slipway_entity_defaults", name)
 
     def failed(self, problem: Problem, seconds: float) -> None:
         """A request did not."""
-        self._count("slipway_feature_lookups", _RESULTS.get(problem.status, "failed"))
+        self._count("slipway_entity_lookups", _RESULTS.get(problem.status, "failed"))
         self._seconds.observe(seconds)
         if problem.kind == "overloaded":
             self._metrics.shed("features")

@@ -38,8 +38,8 @@ COUNTERS: CounterTable = {
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
     "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
     "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
-    "slipway_feature_lookups": ("Look-ups of features for requests, by result.", ("result",)),
-    "slipway_features_defaulted": ("Values that a default stood in for.", ("feature",)),
+    "slipway_entity_lookups": ("Look-ups for requests with entities, by result.", ("result",)),
+    "slipway_entity_defaults": ("Looked up values that a default stands in for.", ("feature",)),
     "slipway_cache": ("Rows in the response cache: hits, misses and so on.", ("outcome",)),
 }
 GAUGES: Gauges = {
@@ -54,7 +54,7 @@ HISTOGRAMS: Histograms = {
     ),
     "slipway_batch_rows": ("Rows computed together.", (), ROWS),
     "slipway_batch_wait_seconds": ("From the queue to a batch, in seconds.", (), WAITS),
-    "slipway_feature_lookup_seconds": (
+    "slipway_entity_lookup_seconds": (
         "From a request's entities to their features, in seconds.",
         (),
         SECONDS,

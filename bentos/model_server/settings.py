@@ -65,10 +65,10 @@ def _execution() -> Execution:
             raise ValueError(f"SLIPWAY_EXECUTION must be auto, inline or thread, is {other!r}")
 
 
-def _absolute_path(variable: str) -> Path | None:
+def _absolute(variable: str) -> Path | None:
     text = os.environ.get(variable)
     path = Path(text) if text else None
-    # Workers run in the Bento's folder: there is no file at a relative path, and all would be open.
+    # Workers run in the Bento's folder, where a relative path means something else.
     if path is not None and not path.is_absolute():
         raise ValueError(f"{variable} must be an absolute path, is {text!r}")
     return path
@@ -93,10 +93,10 @@ def from_environment(bento: str) -> Settings:
         drain_seconds=_number("SLIPWAY_DRAIN_SECONDS", "0.5", least=0),
         access_log=os.environ.get("SLIPWAY_ACCESS_LOG") != "0",
         execution=_execution(),
-        keys=_absolute_path("SLIPWAY_KEYS"),
+        keys=_absolute("SLIPWAY_KEYS"),
         keys_required=os.environ.get("SLIPWAY_KEYS_REQUIRED") == "1",
         cache_url=os.environ.get("SLIPWAY_CACHE_URL") or None,
         features_url=_features_url(),
         features_timeout=_number("SLIPWAY_FEATURES_TIMEOUT", "2", least=0.001),
-        features_key=_absolute_path("SLIPWAY_FEATURES_KEY_FILE"),
+        features_key=_absolute("SLIPWAY_FEATURES_KEY_FILE"),
     )

@@ -350,7 +350,7 @@ def test_a_transformer_that_hangs_costs_its_time_twice_and_then_none(
         assert_problem(response, 503, "does not answer")
         assert response.headers["retry-after"] == "2"
         assert len(pair.asked.calls) == asked
-        assert pair.metric('slipway_feature_lookups_total{result="unavailable"}') == 3
+        assert pair.metric('slipway_entity_lookups_total{result="unavailable"}') == 3
 
 
 async def hanging(call: Call) -> bytes | None:
@@ -392,7 +392,7 @@ def test_defaults_are_told_by_row_and_counted(pair: Pair) -> None:
     assert answer["defaulted"] == ["age", "visits"]
     assert answer["features"] == {"customer_activity": {"as_of": None, "status": "unknown"}}
     assert pair.batch(1, 2).json()["defaulted"] == [["age", "visits"], []]
-    assert pair.metric('slipway_features_defaulted_total{feature="age"}') == 2
+    assert pair.metric('slipway_entity_defaults_total{feature="age"}') == 2
 
 
 def test_look_ups_are_counted_by_result(pair: Pair) -> None:
@@ -401,8 +401,8 @@ def test_look_ups_are_counted_by_result(pair: Pair) -> None:
         pair.asked.behave = behave
         pair.predict(1)
     for result in ("ok", "refused", "failed", "unavailable"):
-        assert pair.metric(f'slipway_feature_lookups_total{{result="{result}"}}') == 1
-    assert pair.metric("slipway_feature_lookup_seconds_count") == 4
+        assert pair.metric(f'slipway_entity_lookups_total{{result="{result}"}}') == 1
+    assert pair.metric("slipway_entity_lookup_seconds_count") == 4
 
 
 def test_the_platforms_key_is_sent_as_soon_as_there_is_one_and_as_it_is_now(

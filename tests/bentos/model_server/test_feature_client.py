@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.model_server.asgi import ArrivingBodies, ClientDisconnectedError, Request
+from bentos.model_server.event_loop import Loop
 from bentos.model_server.feature_answer import FeatureAnswers, LookedUp
 from bentos.model_server.feature_client import (
     CALLS_IN_FLIGHT,
@@ -83,7 +84,8 @@ def asking(body: Body, *, seconds: float = 20, max_rows: int = 10_000) -> None:
             await client.close()
             await transformer.stop()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=Loop) as runner:  # as model servers run
+        runner.run(run())
 
 
 async def busy(client: FeatureClient, transformer: Transformer) -> list["asyncio.Task[LookedUp]"]:
