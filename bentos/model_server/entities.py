@@ -9,10 +9,11 @@ from bentos.model_server.bundle import Limits
 from bentos.model_server.contract import Contract
 from bentos.model_server.entity_codec import EntityCodec, EntityRows
 from bentos.model_server.feature_answer import FeatureAnswers, LookedUp
-from bentos.model_server.feature_client import FeatureClient, PlatformKey
+from bentos.model_server.feature_client import FeatureClient
 from bentos.model_server.feature_metrics import LookupMetrics
 from bentos.model_server.fields import compile_fields
 from bentos.model_server.metrics import Metrics
+from bentos.model_server.platform_key import PlatformKey
 from bentos.model_server.problems import Problem, deadline_passed, unavailable
 from bentos.model_server.session import Row, Scored
 from bentos.model_server.settings import Settings

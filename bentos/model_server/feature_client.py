@@ -11,12 +11,14 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+import msgspec
 
 from bentos.model_server.asgi import ClientDisconnectedError, Request
 from bentos.model_server.breaker import RETRY_SECONDS, Breaker
 from bentos.model_server.feature_answer import FeatureAnswers, FeaturesRefusedError, LookedUp
 from bentos.model_server.http_client import HttpClient, HttpError
+from bentos.model_server.platform_key import PlatformKey
 from bentos.model_server.problems import (
     FieldError,
     Problem,
@@ -66,28 +68,6 @@ class _Waiting:
         self.alone = False  # asked by itself, after a common call has failed
 
 
-class PlatformKey:
-    """What the file holds now: keys may come into use, and change, while a server runs."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._seen: tuple[int, int] | None = None
-        self._headers: dict[str, str] = {}
-
-    def headers(self) -> dict[str, str]:
-        """Of a request; none without a file."""
-        if self._path is None:
-            return {}
-        try:
-            stat = self._path.stat()
-            if (stat.st_ino, stat.st_mtime_ns) != self._seen:
-                self._headers = {"x-api-key": self._path.read_text().strip()}
-                self._seen = (stat.st_ino, stat.st_mtime_ns)
-        except FileNotFoundError:
-            self._headers, self._seen = {}, None
-        return self._headers
-
-
 class FeatureClient:
     """url: of the transformer; seconds: for one look-up; max_rows: that may wait.
 
@@ -110,7 +90,7 @@ class FeatureClient:
             meanwhile="requests with entities are refused until it is back",
         )
         self._key = key
-        self._head = b'{"service":"%b","entities":[' % service.encode()
+        self._head = b'{"service":%b,"entities":[' % msgspec.json.encode(service)
         self._answers = answers
         self._seconds = seconds
         self._max_rows = max_rows

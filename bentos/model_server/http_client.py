@@ -126,10 +126,10 @@ class _Connection(asyncio.Protocol):
 def require_url(url: str) -> SplitResult:
     """The parts of an http(s) URL without a query; ValueError says what is expected."""
     parts = urlsplit(url)
+    if "@" in url:  # not quoted: it may be a password
+        raise ValueError("expected http://host:port, without user and password")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ValueError(f"expected http://host:port, got {url!r}")
-    if parts.username is not None:
-        raise ValueError("expected a URL without user and password")
     _ = parts.port  # ValueError where it is no number
     return parts
 

@@ -312,6 +312,31 @@ def test_answers_that_nobody_asked_for_are_never_taken_for_others(pair: Pair) ->
     pair.asked.behave = twice
     for customer in range(10):
         assert pair.predict(customer).json()["prediction"] == prediction_of(customer)
+    assert pair.asked.connections == 10  # none that said too much is used again
+
+
+def test_a_connection_that_is_said_to_close_is_not_used_again(pair: Pair) -> None:
+    async def last(call: Call) -> bytes:
+        return http(200, columns(call), "connection: close")
+
+    pair.asked.behave = last
+    assert [pair.predict(customer).status_code for customer in range(3)] == [200] * 3
+    assert pair.asked.connections == 3
+
+
+def test_a_kept_connection_that_closes_on_a_request_is_replaced_once(pair: Pair) -> None:
+    assert pair.predict(1).status_code == 200
+    closed: list[Call] = []
+
+    async def first_closes(call: Call) -> bytes | None:
+        if closed:
+            return await healthy(call)
+        closed.append(call)
+        return await raw(None)(call)
+
+    pair.asked.behave = first_closes
+    assert pair.predict(2).json()["prediction"] == prediction_of(2)
+    assert pair.asked.connections == 2
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_not_noticed(pair: Pair) -> None:

@@ -17,9 +17,9 @@ from bentos.model_server.feature_client import (
     MAX_BYTES_PER_CALL,
     Asked,
     FeatureClient,
-    PlatformKey,
 )
 from bentos.model_server.fields import Field
+from bentos.model_server.platform_key import PlatformKey
 from bentos.model_server.problems import Problem
 from tests.bentos.model_server.models import CUSTOMERS
 from tests.bentos.model_server.transformer import Call, Transformer, columns, http, refusing
