@@ -403,11 +403,12 @@ def test_many_requests_at_once_share_calls_and_get_their_own_answers(pair: Pair)
     assert [answer["prediction"] for answer in answers] == [*map(prediction_of, customers)]
 
 
-def test_defaults_are_told_by_row_and_counted(pair: Pair) -> None:
+@pytest.mark.parametrize("by_row", [True, False])
+def test_defaults_are_told_by_row_and_counted(pair: Pair, by_row: bool) -> None:
     async def defaulting(call: Call) -> bytes:
         answer = columns(call)
-        rows = len(call.body["entities"])
-        answer["defaulted"] = [["age", "visits"], *([[]] * (rows - 1))]
+        names, others = ["age", "visits"], len(call.body["entities"]) - 1
+        answer["defaulted"] = [names, *([[]] * others)] if by_row else names
         view = answer["views"]["customer_activity"]
         view["status"][0], view["as_of"][0] = "unknown", None
         return http(200, answer)
