@@ -48,9 +48,9 @@ class Filter:
     @property
     def columns(self) -> list[str]:
         """Those that it looks at."""
-        named = {"source": self.sources, "request_id": self.request_id}
-        named |= {"status": self.status, "label": self.label}
-        return ["time", *(name for name, value in named.items() if value is not None)]
+        named = ("request_id", "status", "label")
+        asked = [name for name in named if getattr(self, name) is not None]
+        return ["time", *asked, *([] if self.sources is None else ["source"])]
 
     def expression(self) -> Any:
         """For pyarrow; None for all rows."""
