@@ -78,6 +78,8 @@ def compact_area(area: Area, now: datetime) -> Compacted:
     started = time.monotonic()
     damaged: dict[str, str] = {}
     with area.compacting():
+        for path in area.plans.glob(".*"):  # a plan that was never whole
+            path.unlink()
         done = [_finish(area, plan, again=True) for plan in read_plans(area)]
         for chunk in _chunks(_readable(area, damaged)):
             plan = new_plan(chunk, now)

@@ -46,7 +46,7 @@ def _checked(table: Any, row: Any, numbers: bool) -> list[Label]:
         raise LabelFileError(f"column 'label' is {table['label'].type}, no text, number or bool")
     labels = [Label(*item) for item in zip(*values.values(), strict=True)]
     if wrong := faults(labels, numbers=numbers):
-        shown = "\n".join(f"row {w.index}: {w.field}: {w.message}" for w in wrong[:_SHOWN_FAULTS])
+        shown = "\n".join(f"row {w.index}: {w.field} {w.message}" for w in wrong[:_SHOWN_FAULTS])
         more = f"\nand {len(wrong) - _SHOWN_FAULTS} more" if len(wrong) > _SHOWN_FAULTS else ""
         raise LabelFileError(shown + more)
     return labels

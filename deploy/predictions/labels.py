@@ -59,7 +59,7 @@ def faults(labels: Sequence[Label], *, numbers: bool) -> list[Fault]:
             found.append(Fault(index, "label", wrong))
         first = seen.setdefault((item.request_id, item.row), index)
         if first != index:
-            message = f"with row {item.row} it stands at {first} already: send the right one alone"
+            message = f"stands at {first} already, with row {item.row} too: send one of them"
             found.append(Fault(index, "request_id", message))
     return found
 

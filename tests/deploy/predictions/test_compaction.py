@@ -156,9 +156,7 @@ def test_killed_before_any_file_operation_the_next_run_goes_on(tmp_path: Path) -
         assert ids(home, "spam") == Counter("f")
         assert segments_of(home) == []
         assert read_plans(prediction_area(home, SETTINGS)) == []
-        left = [path for path in home.predictions.rglob(".*") if path.is_file()]
-        # What a killed writer of a plan left is a hidden file of some bytes, no record.
-        assert [path for path in left if path.parent.name != "plans"] == []
+        assert [path for path in home.predictions.rglob(".*") if path.is_file()] == []
     assert operations > 20
 
 
@@ -252,6 +250,28 @@ def test_a_segment_that_gets_the_name_of_a_removed_one_stays(home: Home) -> None
     assert ids(home) == Counter("ab")
     assert compact(home, SETTINGS, NOON).rows == 2
     assert ids(home) == Counter("ab")
+
+
+def test_files_that_a_killed_run_wrote_of_what_is_gone_since_do_not_count(home: Home) -> None:
+    segment(home, "0-1", block(["a"]))
+    other = segment(home, "0-1", block(["b"]), of=header(label="2", classes=("x", "y")))
+    plans = []
+
+    def is_second_state_of_the_plan(event: str, name: str) -> bool:
+        plans.extend([name] if event == "open" and "/plans/" in name else [])
+        return len(plans) == 2
+
+    with pytest.raises(Crash), crash_at(is_second_state_of_the_plan):
+        compact(home, SETTINGS, NOON)
+    assert len(parquet_files(home)) == 2
+    other.unlink()
+    assert ids(home) == Counter("a")
+    found = compact(home, SETTINGS, NOON)
+    assert found.damaged == (
+        ("production/iris/2/0-1.seg", "it was removed while it was being compacted"),
+    )
+    assert ids(home) == Counter("a")
+    assert len(parquet_files(home)) == 1
 
 
 def test_a_plan_that_cannot_be_read_stops_everything_with_what_to_do(home: Home) -> None:
