@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from bentos.model_server.contract import Dtype
+# The contract's names for what Feast has (Int32, Float64, …).
+Dtype = Literal["float32", "float64", "int32", "int64", "bool", "string"]
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
