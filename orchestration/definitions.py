@@ -5,6 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.defs.features.assets import feature_assets
+from orchestration.defs.features.jobs import feature_jobs, feature_schedules
+from orchestration.defs.features.sensors import feature_sensors
 from orchestration.defs.lifecycle.assets import lifecycle_assets
 from orchestration.defs.lifecycle.checks import lifecycle_checks
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
@@ -22,17 +25,25 @@ def defs() -> dg.Definitions:
     configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
     models = list(configuration.models.values())
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
+    of_features = feature_jobs(configuration)
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
             *(traffic_spec(model) for model in models),
+            *feature_assets(configuration),
         ],
         asset_checks=[check for model in models for check in lifecycle_checks(model)],
-        jobs=[*jobs.values(), *(rollback_job(model) for model in models)],
+        jobs=[
+            *jobs.values(),
+            *(rollback_job(model) for model in models),
+            *of_features.values(),
+        ],
+        schedules=feature_schedules(configuration, of_features),
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
             ledger_sensor(configuration),
+            *feature_sensors(configuration, of_features),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

@@ -21,6 +21,7 @@ from deploy.traffic import TrafficError
 from deploy.versions import MissingFileError
 from orchestration.build_bento import BuildError
 from orchestration.export.errors import ExportError
+from orchestration.features.errors import FeatureError
 from orchestration.resources.registry import RegistryError
 from serving_config.load import ConfigurationError
 
@@ -31,6 +32,7 @@ _EXPLAINED = (
     ConfigurationError,
     ContractError,
     ExportError,
+    FeatureError,
     GateError,
     GatewayError,
     KeyStoreError,
