@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -114,7 +115,7 @@ def parse_time(text: str | None) -> datetime | None:
     return moment
 
 
-def _metadata(done: Materialized, caught_up: int) -> dict[str, dg.RawMetadataValue]:
+def _metadata(done: Materialized, caught_up: int) -> dict[str, Any]:
     return {
         "from": rfc3339(done.span.start),
         "to": rfc3339(done.span.end),

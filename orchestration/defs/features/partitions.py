@@ -7,8 +7,8 @@ import dagster as dg
 from orchestration.features.windows import Every, window_key, windows
 
 # How far back Dagster lists windows. It goes along with the time at which the definitions are
-# loaded, so that there are never more than some hundred; a run may reach further back.
-_LISTED = {"hour": timedelta(days=14), "day": timedelta(days=90)}
+# loaded: each window is an event, and the first run has all of them. A run may reach further.
+_LISTED = {"hour": timedelta(days=2), "day": timedelta(days=30)}
 
 
 def view_partitions(every: Every, now: datetime) -> dg.TimeWindowPartitionsDefinition:

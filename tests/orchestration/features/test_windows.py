@@ -66,7 +66,7 @@ def test_keys_are_those_that_dagster_gives_its_partitions(every: Every, naive: d
     assert last_key(every, now) == keys[-1]
     starts = windows(every, partitions.start, now)
     assert [window_key(every, start) for start in starts] == list(keys)
-    assert len(keys) <= 24 * 16
+    assert len(keys) <= 72
 
 
 def test_windows_that_are_only_touched_are_not_covered() -> None:
