@@ -14,6 +14,9 @@ from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
 from orchestration.defs.lifecycle.traffic import traffic_spec
+from orchestration.defs.retraining.gate import better_than_production
+from orchestration.defs.retraining.sensor import retraining_sensors
+from orchestration.defs.retraining.training import training_assets, training_jobs
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
@@ -25,18 +28,24 @@ def defs() -> dg.Definitions:
     configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
     models = list(configuration.models.values())
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
+    training = training_jobs(configuration)
     of_features = feature_jobs(configuration)
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
             *(traffic_spec(model) for model in models),
             *feature_assets(configuration),
+            *training_assets(configuration),
         ],
-        asset_checks=[check for model in models for check in lifecycle_checks(model)],
+        asset_checks=[
+            *(check for model in models for check in lifecycle_checks(model)),
+            *(better_than_production(model) for model in models),
+        ],
         jobs=[
             *jobs.values(),
             *(rollback_job(model) for model in models),
             *of_features.values(),
+            *training.values(),
         ],
         schedules=feature_schedules(configuration, of_features),
         sensors=[
@@ -44,6 +53,7 @@ def defs() -> dg.Definitions:
             promotion_sensor(configuration, jobs),
             ledger_sensor(configuration),
             *feature_sensors(configuration, of_features),
+            *retraining_sensors(configuration, training),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

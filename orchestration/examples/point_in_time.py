@@ -30,8 +30,8 @@ def training_rows(service: str, entity_frame: "pd.DataFrame") -> "pd.DataFrame":
     TrainingError where the definitions were not applied, or the store cannot be opened.
     """
     from feast.errors import FeastObjectNotFoundException
-
     from feature_repo.historical import training_set
+
     from feature_repo.store import StoreError, open_store
 
     settings = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER)).features

@@ -11,7 +11,7 @@ from orchestration.examples.spam_corpus import Corpus, generate
 from orchestration.training import RegisteredVersion, Target
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 SERVICE = "spam_detector"
 TEXT = "email_content"

@@ -16,7 +16,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Specifying a partitions_def on a
 CHECKOUT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
 STEPS = ["bento", "onnx_model", "production_deployment", "registered_model", "staging_deployment"]
-CHECKS = ["canary_analysis", "conversion_parity", "release_health", "smoke_test"]
+CHECKS = [
+    "better_than_production",
+    "canary_analysis",
+    "conversion_parity",
+    "release_health",
+    "smoke_test",
+]
 
 # Reports every file that is opened and every socket while the module is imported a second time,
 # when all that it imports is there.
@@ -71,7 +77,7 @@ def test_every_model_has_its_assets_checks_and_jobs(
 ) -> None:
     graph = definitions.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        f"{model}/{step}" for model in models for step in [*STEPS, "traffic"]
+        f"{model}/{step}" for model in models for step in [*STEPS, "traffic", "training"]
     }
     assert {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys} == {
         (model, check) for model in models for check in CHECKS
@@ -118,7 +124,7 @@ def _jobs(repository: dg.RepositoryDefinition) -> list[dg.JobDefinition]:
 
 def test_what_proves_a_version_blocks_what_comes_after_it(definitions: dg.Definitions) -> None:
     blocking = {spec.name for spec in _check_specs(definitions) if spec.blocking}
-    assert {"conversion_parity", "smoke_test"} <= blocking
+    assert {"better_than_production", "conversion_parity", "smoke_test"} <= blocking
 
 
 def test_the_sensors_run_without_anybody_switching_them_on(definitions: dg.Definitions) -> None:

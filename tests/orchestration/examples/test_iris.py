@@ -50,9 +50,7 @@ def test_the_logged_score_is_that_of_the_logged_model(
 def test_two_versions_of_the_boosted_trees_differ() -> None:
     rows = iris.flowers()[1].features
     second, third, again = (iris.fit(seed, first=False) for seed in (2, 3, 2))
-    probabilities = [
-        fitted.estimator.predict_proba(rows) for fitted in (second, third, again)
-    ]
+    probabilities = [fitted.estimator.predict_proba(rows) for fitted in (second, third, again)]
     assert abs(probabilities[0] - probabilities[1]).max() > 0.01
     assert (probabilities[0] == probabilities[2]).all()
 
