@@ -1,6 +1,6 @@
 """Feature views into the online store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,15 +20,15 @@ from serving_config.features import Features
 
 @dataclass(frozen=True)
 class Materialized:
-    """What a run did; rows: as many entities as got a value, None where nobody counted."""
+    """What a run did; counts: rows, entities and so on, as whoever wrote them counted."""
 
     span: Span
-    rows: int | None
+    counts: Mapping[str, int]
     seconds: float
 
 
-# Event timestamps from … up to … of a view into the online store: how many rows, if it is known.
-Write = Callable[[str, datetime, datetime], int | None]
+# Event timestamps from … to before … of a view into the online store; counts what it found.
+Write = Callable[[str, datetime, datetime], Mapping[str, int]]
 
 
 def materialize_view(
@@ -44,11 +44,11 @@ def materialize_view(
         found = read_watermark(home, view, settings.store)
         wanted = span(found.until if found else None, start, end)
         begun = datetime.now(UTC)
-        rows = write(name, wanted.start, wanted.end)
+        counts = write(name, wanted.start, wanted.end)
         now = datetime.now(UTC)
         mark = Watermark(until=wanted.until, at=now, definition=definition_of(view, settings.store))
         write_watermark(home, name, mark)
-    return Materialized(wanted, rows, (now - begun).total_seconds())
+    return Materialized(wanted, counts, (now - begun).total_seconds())
 
 
 def require_past(end: datetime) -> None:
@@ -63,11 +63,20 @@ def require_past(end: datetime) -> None:
 def into_online_store(home: Home, settings: Features) -> Write:
     """What Feast writes of a view."""
 
-    def write(name: str, start: datetime, end: datetime) -> int | None:
-        from feature_repo.materialize import materialize
+    def write(name: str, start: datetime, end: datetime) -> Mapping[str, int]:
+        from feature_repo.materialize import MaterializationError, materialize
+        from feature_repo.source_files import SourceError
 
         with opened_store(home, settings) as store:
-            rows = materialize(store, name, start, end)
-        return rows if isinstance(rows, int) else None
+            try:
+                done = materialize(store, name, start, end)
+            except (MaterializationError, SourceError) as error:
+                raise FeatureError(str(error)) from error
+        return {
+            "rows": done.rows,
+            "entities": done.entities,
+            "duplicates": done.duplicates,
+            "future_rows": done.future,
+        }
 
     return write

@@ -52,4 +52,4 @@ def _labelled(
     table = labelled(home, configuration, model.name, environment, begin, until, columns)
     if since is None:
         return table
-    return table.filter(pc.greater(table["labelled_at"], pc.scalar(since)))
+    return table.filter(pc.field("labelled_at") > since)

@@ -28,8 +28,9 @@ def score(
 ) -> float:
     """truth, predicted: one value for each row; probabilities: (rows, classes).
 
-    f1: of the last class where there are two, else the mean of all classes' (macro). roc_auc: the
-    same, one class against the rest. ScoreError where there is none.
+    f1: of the second class where there are two, else the mean of all classes' (macro). roc_auc: the
+    same, of each class that came up against the others. As live quality is measured. ScoreError
+    where there is none.
     """
     if metric == "rmse":
         wrong = np.asarray(truth, dtype=float) - np.asarray(predicted, dtype=float)
@@ -48,7 +49,7 @@ def _f1(truth: list[str], predicted: list[str], names: list[str]) -> float:
     from sklearn.metrics import f1_score
 
     if len(names) == 2:
-        return float(f1_score(truth, predicted, pos_label=names[-1], zero_division=0.0))
+        return float(f1_score(truth, predicted, pos_label=names[1], zero_division=0.0))
     return float(f1_score(truth, predicted, average="macro", zero_division=0.0))
 
 
@@ -57,11 +58,12 @@ def _roc_auc(truth: list[str], probabilities: npt.NDArray[Any] | None, names: li
 
     if probabilities is None or probabilities.shape[1:] != (len(names),):
         raise ScoreError("roc_auc needs probabilities of all classes")
-    wanted = [len(names) - 1] if len(names) == 2 else range(len(names))
-    found = []
-    for i in wanted:
-        positive = np.array([label == names[i] for label in truth])
-        if positive.all() or not positive.any():
-            raise ScoreError(f"roc_auc needs rows of class {names[i]!r} and of others")
-        found.append(roc_auc_score(positive, probabilities[:, i]))
-    return float(np.mean(found))
+    hits = np.array([[label == name for name in names] for label in truth])
+    areas = [
+        roc_auc_score(hits[:, i], probabilities[:, i])
+        for i in ([1] if len(names) == 2 else range(len(names)))
+        if 0 < hits[:, i].sum() < len(hits)
+    ]
+    if not areas:
+        raise ScoreError("roc_auc needs rows of more than one class")
+    return float(np.mean(areas))

@@ -122,7 +122,8 @@ def _metadata(done: Materialized, caught_up: int) -> dict[str, Any]:
         "watermark": rfc3339(done.span.until),
         "windows_caught_up": caught_up,
         "seconds": done.seconds,
-    } | ({"rows": done.rows} if done.rows is not None else {})
+        **done.counts,
+    }
 
 
 def _example_sources() -> dg.AssetsDefinition:

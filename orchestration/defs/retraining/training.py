@@ -75,7 +75,7 @@ def _training(model: Model) -> dg.AssetsDefinition:
             REASON: reason,
             ACTOR: actor,
             "slipway.finding": tags.get(FINDING_TAG, ""),
-            "slipway.training_run": f"{serving.dagster_url}/runs/{context.run_id}",
+            "slipway.training_run": f"{serving.dagster_url}/runs/{context.run.run_id}",
         }
         with one_sentence():
             fresh = None

@@ -37,10 +37,10 @@ def spans() -> Spans:
 
 @pytest.fixture
 def write(spans: Spans) -> Write:
-    return lambda name, start, end: spans.append((start, end)) or len(spans)
+    return lambda name, start, end: spans.append((start, end)) or {"rows": 1}
 
 
-def fails(name: str, start: datetime, end: datetime) -> int:
+def fails(name: str, start: datetime, end: datetime) -> dict[str, int]:
     raise OSError("the source is gone")
 
 
@@ -121,11 +121,11 @@ def test_of_two_runs_at_once_the_second_goes_on_from_the_first(
 ) -> None:
     begun, goes_on = threading.Event(), threading.Event()
 
-    def slow(name: str, start: datetime, end: datetime) -> int:
+    def slow(name: str, start: datetime, end: datetime) -> dict[str, int]:
         begun.set()
         assert goes_on.wait(30)
         spans.append((start, end))
-        return 1
+        return {"rows": 1}
 
     first = threading.Thread(
         target=materialize_view, args=(home, SETTINGS, "profile", hour(1), hour(2), slow)
@@ -153,7 +153,7 @@ from orchestration.features import materialization
 from serving_config.features import Features
 from tests.orchestration.features.homes import hour
 materialization.write_watermark = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-written = lambda name, start, end: Path(sys.argv[2]).write_text("written")
+written = lambda name, start, end: {"rows": Path(sys.argv[2]).write_text("written")}
 home = Home(Path(sys.argv[1]))
 materialization.materialize_view(home, Features(), "profile", hour(1), hour(2), written)
 """
