@@ -178,24 +178,23 @@ def _save(trained: Trained, logged: Any, run_id: str, folder: Path) -> None:
     example = trained.features.head(EXAMPLE_ROWS)
     labels = trained.labels.head(EXAMPLE_ROWS).rename("prediction")
     with warnings.catch_warnings():
-        # a whole number that may be missing at serving is refused by the contract
+        # about whole numbers that are missing at serving: the contract refuses them
         warnings.filterwarnings("ignore", ".*integer column", UserWarning)
-        signature = infer_signature(example, labels)
-    mlflow.sklearn.save_model(
-        trained.estimator,
-        str(folder),
-        mlflow_model=Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            model_id=logged.model_id,
-            run_id=run_id,
-        ),
-        serialization_format="skops",
-        skops_trusted_types=list(trained.trusted_types),
-        signature=signature,
-        input_example=example,
-        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-    )
+        mlflow.sklearn.save_model(
+            trained.estimator,
+            str(folder),
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+                run_id=run_id,
+            ),
+            serialization_format="skops",
+            skops_trusted_types=list(trained.trusted_types),
+            signature=infer_signature(example, labels),
+            input_example=example,
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+        )
 
 
 def _log_metrics(client: Any, run_id: str, model_id: str, trained: Trained) -> None:

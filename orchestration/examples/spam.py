@@ -1,7 +1,7 @@
 """The spam example: a logistic regression on an e-mail's text, its statistics and its sender."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestration.examples.feature_data import emails_with_senders
 from orchestration.examples.fresh import Rows, Split, split
@@ -9,9 +9,6 @@ from orchestration.examples.point_in_time import ready_sources, training_rows
 from orchestration.examples.registration import LABEL, Trained, log_and_register
 from orchestration.examples.spam_corpus import Corpus, generate
 from orchestration.training import RegisteredVersion, Target
-
-if TYPE_CHECKING:
-    pass
 
 SERVICE = "spam_detector"
 TEXT = "email_content"

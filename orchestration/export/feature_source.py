@@ -6,28 +6,35 @@ from pathlib import Path
 import msgspec
 
 from bentos.model_server.contract import Entity, FeatureSource
-from feature_repo.description import Description, FeatureServiceDescription
+from feature_repo.description import (
+    DESCRIPTION,
+    Description,
+    FeatureServiceDescription,
+    read_description,
+)
 from orchestration.export.errors import UnservableModel
 from orchestration.export.signature import Field
 from serving_config.schema import Model
 
 
-def read_description(path: Path, model: Model) -> Description | None:
-    """The feature store's `description.json`; None for a model without a feature service.
+def described(home: Path, model: Model) -> Description | None:
+    """The feature store's description; None for a model without a feature service.
 
-    UnservableModel where it cannot be read.
+    home: the folder of features. UnservableModel where the description cannot be read.
     """
     if model.feature_service is None:
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Description)
+        return read_description(home)
     except FileNotFoundError as error:
         raise UnservableModel(
             f"models/{model.name}.yaml: feature_service: {model.feature_service}: no feature "
             "definitions were applied yet; run `slipway up` or `slipway features apply`"
         ) from error
     except (OSError, msgspec.DecodeError) as error:
-        raise UnservableModel(f"{path}: {error}; run `slipway features apply`") from error
+        raise UnservableModel(
+            f"{home / DESCRIPTION}: {error}; run `slipway features apply`"
+        ) from error
 
 
 def feature_source(
@@ -39,9 +46,9 @@ def feature_source(
     on-demand views know), with the type it has there. UnservableModel names the first that does
     not, the service, and what to do. Features that the model does not take are not asked for.
     """
-    if model.feature_service is None:
+    if model.feature_service is None or description is None:
         return None
-    service = _service(model, description)
+    service = _service(model.feature_service, model, description)
     entities = {field.name: field.dtype for field in service.entities}
     provided = {feature.name: feature.dtype for feature in service.features}
     request = {field.name: field.dtype for field in service.request}
@@ -78,16 +85,14 @@ def feature_source(
     )
 
 
-def _service(model: Model, description: Description | None) -> FeatureServiceDescription:
-    services = description.services if description else ()
-    for service in services:
-        if service.name == model.feature_service:
-            return service
-    raise UnservableModel(
-        f"models/{model.name}.yaml: feature_service: there is no {model.feature_service!r}; there "
-        f"is: {_names(service.name for service in services)}: correct the name, or define it in "
-        "feature_repo/services.py and run `slipway features apply`"
-    )
+def _service(name: str, model: Model, description: Description) -> FeatureServiceDescription:
+    try:
+        return description.service(name)
+    except KeyError as error:
+        raise UnservableModel(
+            f"models/{model.name}.yaml: feature_service: {error.args[0]}; correct the name, or "
+            "define it in feature_repo/services.py and run `slipway features apply`"
+        ) from error
 
 
 def _names(names: Iterable[str]) -> str:

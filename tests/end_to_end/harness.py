@@ -76,9 +76,12 @@ class Checkout:
         return "\n".join(tails)
 
     def predict(self, model: str, features: dict[str, Any], **headers: str) -> httpx.Response:
+        return self.ask(model, {"features": features}, **headers)
+
+    def ask(self, model: str, body: dict[str, Any], **headers: str) -> httpx.Response:
         return httpx.post(
             f"{self.url('gateway')}/models/{model}/predict",
-            json={"features": features},
+            json=body,
             headers={"X-Environment": "production"} | headers,
             timeout=10,
         )

@@ -8,7 +8,7 @@ import pytest
 from bentos.model_server.contract import Entity, FeatureSource
 from feature_repo import description as store
 from orchestration.export import UnservableModel
-from orchestration.export.feature_source import feature_source, read_description
+from orchestration.export.feature_source import described, feature_source
 from orchestration.export.signature import Field
 from serving_config.schema import Model
 
@@ -38,7 +38,7 @@ def test_what_the_service_provides_and_what_the_request_has_to_say() -> None:
 
 def test_a_model_without_a_feature_service_needs_no_store(tmp_path: Path) -> None:
     model = Model(name="iris")
-    assert read_description(tmp_path / "description.json", model) is None
+    assert described(tmp_path, model) is None
     assert feature_source(model, [Field("x", "float64")], None) is None
 
 
@@ -62,16 +62,18 @@ def test_a_service_that_does_not_match_is_refused_with_the_fix(
 
 def test_a_service_that_is_not_there_is_refused_with_those_that_are() -> None:
     model = Model(name="spam-detector", feature_service="spam")
-    with pytest.raises(UnservableModel, match="no 'spam'; there is: spam_detector"):
+    with pytest.raises(
+        UnservableModel, match=r"no feature service 'spam' .* there is: spam_detector"
+    ):
         feature_source(model, INPUTS, STORE)
 
 
 def test_without_applied_definitions_the_error_says_what_to_run(tmp_path: Path) -> None:
     path = tmp_path / "description.json"
     with pytest.raises(UnservableModel, match="slipway features apply"):
-        read_description(path, MODEL)
+        described(tmp_path, MODEL)
     path.write_text('{"project": 1}')
     with pytest.raises(UnservableModel, match=r"description\.json: Expected `str`"):
-        read_description(path, MODEL)
+        described(tmp_path, MODEL)
     path.write_bytes(msgspec.json.encode(STORE))
-    assert read_description(path, MODEL) == STORE
+    assert described(tmp_path, MODEL) == STORE
