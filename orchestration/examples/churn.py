@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.examples.feature_data import CHURN, churn_labels
 from orchestration.examples.fresh import Rows, Split, split
+from orchestration.examples.metrics import binary_metrics
 from orchestration.examples.point_in_time import ready_sources, training_rows
 from orchestration.examples.registration import LABEL, Trained, log_and_register
 from orchestration.training import RegisteredVersion, Target
@@ -50,7 +51,7 @@ def fit(seed: int, rows: Split) -> Trained:
         estimator=model,
         features=rows.fit.features,
         labels=rows.fit.labels,
-        metrics=metrics(model, rows.held_out),
+        metrics=binary_metrics(model, rows.held_out, CHURN),
         params={
             "classifier": type(model[-1]).__name__,
             "n_estimators": model[-1].n_estimators,
@@ -80,16 +81,3 @@ def pipeline(seed: int) -> Any:
         n_estimators=80, max_depth=3, subsample=0.8, random_state=seed % 2**32
     )
     return Pipeline([("columns", columns), ("classifier", classifier)])
-
-
-def metrics(model: Any, held_out: Rows) -> dict[str, float]:
-    """Accuracy, F1 of those who leave, and ROC AUC."""
-    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-
-    labels, predicted = held_out.labels, model.predict(held_out.features)
-    leaves = model.predict_proba(held_out.features)[:, list(model.classes_).index(CHURN)]
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "f1": float(f1_score(labels, predicted, pos_label=CHURN)),
-        "roc_auc": float(roc_auc_score(labels == CHURN, leaves)),
-    }

@@ -27,19 +27,27 @@ def ready_sources() -> datetime:
 def training_rows(service: str, entity_frame: "pd.DataFrame") -> "pd.DataFrame":
     """The entity frame with the service's features beside it, point in time.
 
-    TrainingError where the definitions were not applied, or the store cannot be opened.
+    TrainingError where the definitions were not applied, the store cannot be opened, or a row has
+    no value of some feature.
     """
     from feast.errors import FeastObjectNotFoundException
-    from feature_repo.historical import training_set
 
+    from feature_repo.historical import training_set
     from feature_repo.store import StoreError, open_store
 
     settings = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER)).features
     try:
-        return training_set(open_store(store=settings.store), service, entity_frame)
+        rows = training_set(open_store(store=settings.store), service, entity_frame)
     except FeastObjectNotFoundException as error:
         raise TrainingError(
             f"the feature store has no feature service {service!r}; run `slipway features apply`"
         ) from error
     except StoreError as error:
         raise TrainingError(str(error)) from error
+    incomplete = rows.isna().sum()
+    if incomplete.any():
+        raise TrainingError(
+            f"{service}: {incomplete.max()} of {len(rows)} rows have no {incomplete.idxmax()!r}: "
+            f"complete its source in {features_home() / 'sources'}"
+        )
+    return rows

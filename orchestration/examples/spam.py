@@ -5,6 +5,7 @@ from typing import Any
 
 from orchestration.examples.feature_data import emails_with_senders
 from orchestration.examples.fresh import Rows, Split, split
+from orchestration.examples.metrics import binary_metrics
 from orchestration.examples.point_in_time import ready_sources, training_rows
 from orchestration.examples.registration import LABEL, Trained, log_and_register
 from orchestration.examples.spam_corpus import Corpus, generate
@@ -30,7 +31,7 @@ def train(target: Target) -> RegisteredVersion:
     """Every version sees other texts, made from the same sentence templates."""
     seed = target.next_version
     rows = split(target, *by_time(generate(seed=seed), ready_sources(), seed))
-    return log_and_register(target, fit(rows, seed))
+    return log_and_register(target, fit(seed, rows))
 
 
 def by_time(corpus: Corpus, until: datetime, seed: int) -> tuple[Rows, Rows]:
@@ -50,7 +51,7 @@ def by_time(corpus: Corpus, until: datetime, seed: int) -> tuple[Rows, Rows]:
     )
 
 
-def fit(rows: Split, seed: int) -> Trained:
+def fit(seed: int, rows: Split) -> Trained:
     """The trained model; `seed` has chosen the texts."""
     model = pipeline()
     labels = rows.fit.labels.to_numpy(dtype=str)
@@ -60,7 +61,7 @@ def fit(rows: Split, seed: int) -> Trained:
         estimator=model,
         features=rows.fit.features,
         labels=rows.fit.labels,
-        metrics=metrics(model, rows.held_out),
+        metrics=binary_metrics(model, rows.held_out, "spam"),
         params={
             "classifier": type(model[-1]).__name__,
             "vocabulary": len(vectorizer.vocabulary_),
@@ -90,16 +91,3 @@ def pipeline() -> Any:
         [("text", tfidf, TEXT), ("numbers", StandardScaler(), [*SENDER, *STATISTICS])]
     )
     return Pipeline([("columns", columns), ("classifier", LogisticRegression(C=10, max_iter=2000))])
-
-
-def metrics(model: Any, held_out: Rows) -> dict[str, float]:
-    """Accuracy, F1 of spam and ROC AUC."""
-    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-
-    labels, predicted = held_out.labels, model.predict(held_out.features)
-    spam = model.predict_proba(held_out.features)[:, list(model.classes_).index("spam")]
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "f1": float(f1_score(labels, predicted, pos_label="spam")),
-        "roc_auc": float(roc_auc_score(labels == "spam", spam)),
-    }
