@@ -97,6 +97,13 @@ def test_the_newest_rows_are_held_out(home: Path) -> None:
     assert not frame[columns].isna().to_numpy().any()
 
 
+def test_a_gap_in_a_source_is_no_empty_training_set(home: Path) -> None:
+    for path in sorted((home / "sources" / "customer_activity").glob("*.parquet"))[10:16]:
+        path.unlink()
+    with pytest.raises(TrainingError, match=r"customer_churn: \d+ of \d+ rows have no 'num_p"):
+        training_rows(churn.SERVICE, churn_labels(NOW))
+
+
 def test_sources_are_made_where_there_are_none_and_left_alone_where_there_are(
     home: Path,
 ) -> None:

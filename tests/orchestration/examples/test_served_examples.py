@@ -64,3 +64,19 @@ def test_the_services_provide_all_but_the_text(
     assert (on_spam.provided, on_spam.request) == ((*spam.SENDER, *spam.STATISTICS), (spam.TEXT,))
     assert [key.name for key in on_churn.entities] == ["customer_id"]
     assert [key.name for key in on_spam.entities] == ["sender"]
+
+
+def test_the_demo_asks_each_model_for_what_its_request_has_to_say(features: Path) -> None:
+    from orchestration.cli.demo import REQUESTS
+
+    assert set(REQUESTS) == set(SHIPPED)
+    for name, bodies in REQUESTS.items():
+        store = described(features, SHIPPED[name])
+        service = SHIPPED[name].feature_service
+        for body in bodies:
+            if store is None or service is None:
+                assert list(body) == ["features"]
+                continue
+            found = store.service(service)
+            assert set(body["entities"]) == {key.name for key in found.entities}
+            assert set(body.get("features", ())) == {field.name for field in found.request}

@@ -9,6 +9,7 @@ import pytest
 
 from orchestration.examples import spam
 from orchestration.examples.fresh import Rows
+from orchestration.examples.metrics import binary_metrics
 from orchestration.examples.registration import HOLD_OUT, REFERENCE
 from orchestration.training import RegisteredVersion, mlflow_client
 
@@ -43,19 +44,19 @@ def test_the_held_out_score_is_good_and_still_leaves_something_to_learn(
 def test_the_logged_score_is_that_of_the_logged_model(
     spam_version: RegisteredVersion, model: Any, held_out: Rows
 ) -> None:
-    assert spam.metrics(model, held_out) == pytest.approx(spam_version.metrics)
+    assert binary_metrics(model, held_out, "spam") == pytest.approx(spam_version.metrics)
     assert model.classes_.tolist() == ["ham", "spam"]
     vocabulary = model["columns"].named_transformers_["text"].vocabulary_
     assert 500 < len(vocabulary) <= spam.VOCABULARY
 
 
 def test_the_text_decides_mostly_and_the_sender_matters(model: Any, held_out: Rows) -> None:
-    with_all = spam.metrics(model, held_out)["roc_auc"]
+    with_all = binary_metrics(model, held_out, "spam")["roc_auc"]
     same_sender = {name: int(held_out.features[name].median()) for name in spam.SENDER}
     without_sender = Rows(held_out.features.assign(**same_sender), held_out.labels)
     without_text = Rows(held_out.features.assign(email_content=""), held_out.labels)
-    assert with_all > spam.metrics(model, without_sender)["roc_auc"] + 0.002
-    assert with_all > spam.metrics(model, without_text)["roc_auc"] + 0.03
+    assert with_all > binary_metrics(model, without_sender, "spam")["roc_auc"] + 0.002
+    assert with_all > binary_metrics(model, without_text, "spam")["roc_auc"] + 0.03
 
 
 def test_many_reports_and_a_young_account_make_a_mail_more_suspicious(
