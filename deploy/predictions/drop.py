@@ -91,6 +91,18 @@ def dropped(home: Home) -> list[Dropped]:
     return [item for _, item in sorted(found, key=lambda pair: (pair[0], str(pair[1].path)))]
 
 
+def ready(path: Path) -> bool:
+    """Whether something will become of the file: it is complete, or will never be."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - len(_MARK)))
+            whole = file.read() == _MARK
+        return whole or time.time() - path.stat().st_mtime > _STALLED_SECONDS
+    except FileNotFoundError:
+        return False
+
+
 def ingest_drop(
     home: Home, configuration: Configuration, now: datetime, only: Path | None = None
 ) -> list[Ingested]:

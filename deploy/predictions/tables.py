@@ -205,7 +205,10 @@ def united(parts: Sequence[Any]) -> Any:
         known = fields.setdefault(field.name, field.type)
         if known != field.type:
             fields[field.name] = _common(known, field.type)
-    schema = pa.schema([(name, fields[name]) for name in sorted(fields, key=_place)])
+    names = list(fields)
+    if any(part.column_names != names for part in parts):
+        names.sort(key=lambda name: (_place(name), name))
+    schema = pa.schema([(name, fields[name]) for name in names])
     return pa.concat_tables([_as(part, schema) for part in parts])
 
 
@@ -234,7 +237,7 @@ def _as(table: Any, schema: Any) -> Any:
 
 
 def _place(name: str) -> int:
-    """Columns stay where one version has them; of several, inputs before the prediction."""
+    """As in a single version's table: inputs before the prediction."""
     heads = ("request_id", "row", "time", "label", "onnx_sha256", "status", "latency_ms", "source")
     if name in heads:
         return heads.index(name)

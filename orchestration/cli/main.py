@@ -12,6 +12,7 @@ from orchestration.cli import (
     load_test,
     models,
     platform,
+    predictions,
     receipts,
     release,
     status,
@@ -45,6 +46,9 @@ cli.add_command(traffic.load)
 cli.add_command(traffic.retire)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
+cli.add_command(predictions.predictions)
+cli.add_command(predictions.labels)
+cli.add_command(predictions.compact_now)
 cli.add_command(keys.keys)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)
