@@ -33,3 +33,8 @@ def materialize_job(view: str) -> str:
 def training_job(model: str) -> str:
     """The job that trains the model."""
     return f"{identifier(model)}_training"
+
+
+def audit_job(model: str) -> str:
+    """The job that compares the features a model was served with the offline store."""
+    return f"{identifier(model)}_feature_audit"

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration.defs.features.assets import feature_assets
+from orchestration.defs.features.audit import audit_assets, audit_jobs, audit_schedules
 from orchestration.defs.features.jobs import feature_jobs, feature_schedules
 from orchestration.defs.features.sensors import feature_sensors
 from orchestration.defs.lifecycle.assets import lifecycle_assets
@@ -29,12 +30,14 @@ def defs() -> dg.Definitions:
     models = list(configuration.models.values())
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
     training = training_jobs(configuration)
+    audits = audit_jobs(configuration)
     of_features = feature_jobs(configuration)
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
             *(traffic_spec(model) for model in models),
             *feature_assets(configuration),
+            *audit_assets(configuration),
             *training_assets(configuration),
         ],
         asset_checks=[
@@ -45,9 +48,10 @@ def defs() -> dg.Definitions:
             *jobs.values(),
             *(rollback_job(model) for model in models),
             *of_features.values(),
+            *audits.values(),
             *training.values(),
         ],
-        schedules=feature_schedules(configuration, of_features),
+        schedules=[*feature_schedules(configuration, of_features), *audit_schedules(audits)],
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
