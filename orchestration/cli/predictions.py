@@ -16,7 +16,8 @@ from rich.text import Text
 
 from deploy.platform import LocalPlatform
 from deploy.predictions.compaction import Compacted, compact, compact_labels
-from deploy.predictions.drop import DEFAULT_ENVIRONMENT, read_label_table
+from deploy.predictions.drop import DEFAULT_ENVIRONMENT
+from deploy.predictions.label_tables import read_label_table
 from deploy.predictions.labels import append_labels, predicts_numbers
 from deploy.predictions.reader import read_predictions
 from deploy.predictions.retention import remove_expired

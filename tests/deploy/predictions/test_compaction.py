@@ -1,6 +1,5 @@
 """Compaction: every record once, whatever happens meanwhile."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from deploy.home import Home
 from deploy.predictions.areas import prediction_area
 from deploy.predictions.compaction import compact
 from deploy.predictions.plans import PlanError, read_plans
-from deploy.predictions.reader import Filter, read_rows
+from deploy.predictions.scan import Filter, read_rows
 from serving_config.predictions import Predictions
 from tests.deploy.predictions.crashes import Crash, crash_at
 from tests.deploy.predictions.segments import (
@@ -31,7 +30,6 @@ from tests.deploy.predictions.segments import (
 )
 
 SETTINGS = Predictions()
-LATER = timedelta(days=3650)
 
 
 @pytest.fixture
@@ -82,26 +80,18 @@ def test_segments_of_a_writer_that_lives_stay_and_those_of_a_dead_one_do_not(hom
     (folder(home, header()) / "0-1.open").write_bytes(torn)
     with living(home, "1-1") as file:
         file.write(frame(block(["d"])))
-        found = compact(home, SETTINGS, NOON + LATER)
+        found = compact(home, SETTINGS, NOON)
         assert (found.rows, found.damaged) == (2, ())
         assert segments_of(home) == ["1-1.open"]
         assert ids(home) == Counter("abd")
-    assert compact(home, SETTINGS, NOON + LATER).rows == 1
+    assert compact(home, SETTINGS, NOON).rows == 1
     assert ids(home) == Counter("abd")
-
-
-def test_a_segment_that_was_just_created_may_be_about_to_be_locked(home: Home) -> None:
-    path = folder(home, header()) / "0-1.open"
-    path.write_bytes(content(header()))
-    os.utime(path, (NOON.timestamp(),) * 2)
-    assert compact(home, SETTINGS, NOON + timedelta(seconds=1)).segments == 0
-    assert compact(home, SETTINGS, NOON + timedelta(seconds=9)).segments == 1
 
 
 @pytest.mark.parametrize("torn", [b"", b"SLW", b"SLWPSEG1", content(header())[:-1]])
 def test_a_segment_torn_before_its_header_holds_nothing(home: Home, torn: bytes) -> None:
     (folder(home, header()) / "0-1.open").write_bytes(torn)
-    found = compact(home, SETTINGS, NOON + LATER)
+    found = compact(home, SETTINGS, NOON)
     assert (found.segments, found.rows, found.damaged) == (1, 0, ())
     assert segments_of(home) == []
 
@@ -152,7 +142,7 @@ def test_killed_before_any_file_operation_the_next_run_goes_on(tmp_path: Path) -
         expected = many(home)
         with crash_at(operation) as crash:
             try:
-                compact(home, SETTINGS, NOON + LATER)
+                compact(home, SETTINGS, NOON)
             except Crash:
                 pass
             else:
@@ -161,7 +151,7 @@ def test_killed_before_any_file_operation_the_next_run_goes_on(tmp_path: Path) -
         assert crash.reached
         assert ids(home) == expected, crash.log[-1]
         assert ids(home, "spam") == Counter("f")
-        compact(home, SETTINGS, NOON + LATER)
+        compact(home, SETTINGS, NOON)
         assert ids(home) == expected, crash.log[-1]
         assert ids(home, "spam") == Counter("f")
         assert segments_of(home) == []
@@ -180,11 +170,11 @@ def test_killed_twice_in_different_places(tmp_path: Path) -> None:
             for operation in (first, second):
                 try:
                     with crash_at(operation):
-                        compact(home, SETTINGS, NOON + LATER)
+                        compact(home, SETTINGS, NOON)
                 except Crash:
                     pass
                 assert ids(home) == expected
-            compact(home, SETTINGS, NOON + LATER)
+            compact(home, SETTINGS, NOON)
             assert ids(home) == expected
 
 

@@ -14,7 +14,8 @@ from deploy.predictions.areas import label_area
 from deploy.predictions.compaction import compact_labels
 from deploy.predictions.drop import Ingested, drop_folder, dropped, ingest_drop
 from deploy.predictions.labels import Label, append_labels
-from deploy.predictions.reader import Filter, read_labels, read_rows
+from deploy.predictions.reader import read_labels
+from deploy.predictions.scan import Filter, read_rows
 from serving_config.schema import Configuration
 from tests.deploy.control.controls import SETTINGS
 from tests.deploy.predictions.crashes import Crash, crash_at

@@ -7,8 +7,8 @@ from deploy.home import Home
 from deploy.predictions.areas import label_area, prediction_area
 from deploy.predictions.compaction import compact, compact_labels
 from deploy.predictions.labels import Label, append_labels
-from deploy.predictions.reader import Filter, read_rows
 from deploy.predictions.retention import Removed, remove_expired
+from deploy.predictions.scan import Filter, read_rows
 from serving_config.predictions import Predictions
 from tests.deploy.predictions.segments import NOON, block, segment
 

@@ -14,7 +14,8 @@ from deploy.predictions.areas import prediction_area
 from deploy.predictions.compaction import compact
 from deploy.predictions.drop import drop_folder
 from deploy.predictions.labels import Label, append_labels
-from deploy.predictions.reader import Filter, read_labels, read_rows
+from deploy.predictions.reader import read_labels
+from deploy.predictions.scan import Filter, read_rows
 from orchestration.defs.predictions.assets import prediction_assets
 from orchestration.defs.predictions.jobs import prediction_jobs
 from orchestration.resources.serving import Serving
