@@ -46,7 +46,12 @@ def materialize_view(
         begun = datetime.now(UTC)
         counts = write(name, wanted.start, wanted.end)
         now = datetime.now(UTC)
-        mark = Watermark(until=wanted.until, at=now, definition=definition_of(view, settings.store))
+        mark = Watermark(
+            until=wanted.until,
+            at=now,
+            definition=definition_of(view, settings.store),
+            rows=counts.get("rows", 0),
+        )
         write_watermark(home, name, mark)
     return Materialized(wanted, counts, (now - begun).total_seconds())
 

@@ -24,12 +24,13 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How far a view is.
 
     until: the online store has what the sources had before that; at: when that was reached;
-    definition: of the view and the store it is about (`definition_of`).
+    definition: of the view and the store it is about (`definition_of`). rows: of the last run.
     """
 
     until: datetime
     at: datetime
     definition: str
+    rows: int = 0
 
 
 def definition_of(view: View, store: str) -> str:
