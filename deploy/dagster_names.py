@@ -5,6 +5,10 @@ ACTOR_TAG = "slipway/actor"
 # Of a person's run: how this once the version replaces the one that serves.
 POLICY_TAG = "slipway/policy"
 
+# Why a model is trained, and which finding asked for it.
+REASON_TAG = "slipway/reason"
+FINDING_TAG = "slipway/finding"
+
 
 def identifier(model: str) -> str:
     """`spam-detector` → `spam_detector`; names have no underscores, so no two collide."""
@@ -19,3 +23,18 @@ def job_name(model: str, environment: str) -> str:
 def partitions_name(model: str) -> str:
     """The dynamic partitions whose keys are the model's versions."""
     return f"{model}_versions"
+
+
+def materialize_job(view: str) -> str:
+    """The job that materializes a feature view."""
+    return f"materialize_{view}"
+
+
+def training_job(model: str) -> str:
+    """The job that trains the model."""
+    return f"{identifier(model)}_training"
+
+
+def audit_job(model: str) -> str:
+    """The job that compares the features a model was served with the offline store."""
+    return f"{identifier(model)}_feature_audit"
