@@ -99,7 +99,7 @@ def _float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:  # an int beyond 1e308
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def as_categories(series: "pd.Series[Any]") -> "pd.Series[Any]":
