@@ -75,8 +75,8 @@ def _numbers(name: str, reference: "pd.Series[Any]", current: "pd.Series[Any]") 
         *_emptiness(name, pd.Series(before), pd.Series(now)),
     )
     if len(np.unique(before[~np.isnan(before)])) <= FEW_VALUES:
-        as_texts = (as_categories(pd.Series(values)) for values in (before, now))
-        return Pair(name, "category", *as_texts, notes)
+        texts = [as_categories(pd.Series(values)) for values in (before, now)]
+        return Pair(name, "category", texts[0], texts[1], notes)
     return Pair(name, "number", before, now, notes)
 
 

@@ -50,7 +50,9 @@ def drift(
     if rows < settings.min_rows or known < MIN_REFERENCE_ROWS:
         return Compared(_not_enough(rows, known, settings))
     notes = list(strangers(kinds, reference.features, current.features))
-    columns, pairs, scores = [], [], {}
+    columns: list[ColumnDrift] = []
+    pairs: list[Pair] = []
+    scores: dict[str, Score] = {}
     for name, kind in kinds.items():
         if name not in reference.features.columns:
             continue
@@ -58,11 +60,11 @@ def drift(
         columns.append(made.drift)
         notes += made.notes
         pairs += made.pairs
-        scores |= made.scores
+        scores.update(made.scores)
     predicted = _prediction(reference, current, settings.prediction_threshold, regression)
     notes += predicted.notes
     result = _verdict(columns, predicted.drift, notes, (rows, known), settings)
-    return Compared(result, (*pairs, *predicted.pairs), scores | predicted.scores)
+    return Compared(result, (*pairs, *predicted.pairs), {**scores, **predicted.scores})
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ def _scores(both: Pair, threshold: float) -> Iterator[tuple[Pair, Score]]:
             if name == UNKNOWN_WORDS and now[name].mean() <= before[name].mean():
                 continue
             if before[name].notna().any() and now[name].notna().any():
-                of_text = Pair(f"{both.name}: {name}", "number", *_floats(before[name], now[name]))
+                of_text = Pair(
+                    f"{both.name}: {name}", "number", _floats(before[name]), _floats(now[name])
+                )
                 counts = number_counts(of_text.reference, of_text.current)
                 yield of_text, psi_score(*counts, threshold, len(STATISTICS))
     elif both.kind == "number":
@@ -144,8 +148,8 @@ def _scores(both: Pair, threshold: float) -> Iterator[tuple[Pair, Score]]:
         yield both, psi_score(*category_counts(both.reference, both.current), threshold)
 
 
-def _floats(*columns: "pd.Series[Any]") -> tuple[Floats, ...]:
-    return tuple(values.to_numpy(dtype="float64") for values in columns)
+def _floats(values: "pd.Series[Any]") -> Floats:
+    return values.to_numpy(dtype="float64")
 
 
 def _not_enough(rows: int, known: int, settings: Drift) -> DriftResult:

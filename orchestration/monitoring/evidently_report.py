@@ -118,7 +118,8 @@ def _frame(pairs: list[Pair], which: str) -> "pd.DataFrame":
     """Texts have fewer rows than other columns, where there are many: the rest is missing."""
     import pandas as pd
 
-    return pd.concat({pair.name: getattr(pair, which) for pair in pairs}, axis=1)
+    columns: dict[str, pd.Series[Any]] = {pair.name: getattr(pair, which) for pair in pairs}
+    return pd.concat(columns, axis=1)
 
 
 def page(snapshot: Any, result: DriftResult, title: str) -> bytes:

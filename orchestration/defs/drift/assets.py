@@ -50,7 +50,7 @@ def _place(context: dg.AssetExecutionContext, model: Model, serving: Serving):  
         model=configuration.models.get(model.name, model),
         environment=context.partition_key,
         now=datetime.now(UTC),
-        url=f"{serving.dagster_url}/runs/{context.run_id}",
+        url=f"{serving.dagster_url}/runs/{context.run.run_id}",
     )
 
 

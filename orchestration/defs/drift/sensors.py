@@ -21,7 +21,7 @@ def run_finding(
     """Of one run; a partition that is an environment is the finding's."""
     return Finding(
         kind="schedule",
-        environment=partition if partition in environments else "",
+        environment=partition if partition is not None and partition in environments else "",
         subject=job,
         status=status,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
