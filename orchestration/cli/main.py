@@ -7,6 +7,7 @@ import click
 
 from orchestration.cli import (
     demo,
+    drift,
     keys,
     ledger,
     load_test,
@@ -46,6 +47,7 @@ cli.add_command(traffic.retire)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
 cli.add_command(keys.keys)
+cli.add_command(drift.drift)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)
 
