@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.drift_result import Note
 from deploy.findings import Status
+from orchestration.monitoring.columns import as_categories, as_numbers
 from serving_config.monitoring import Quality
 
 if TYPE_CHECKING:
@@ -91,18 +92,17 @@ Usable = tuple["pd.DataFrame", list[Note]]
 
 def _numbers(answers: "pd.DataFrame", _classes: Sequence[str]) -> Usable:
     import numpy as np
-    import pandas as pd
 
-    numbers = answers.assign(
-        **{name: pd.to_numeric(answers[name], errors="coerce") for name in ("prediction", "truth")}
-    )
+    named = ("prediction", "truth")
+    numbers = answers.assign(**{name: as_numbers(answers[name]) for name in named})
     good = np.isfinite(numbers[["prediction", "truth"]].to_numpy(dtype="float64")).all(axis=1)
     return numbers[good], _left_out(int((~good).sum()), "are no finite numbers")
 
 
 def _known(answers: "pd.DataFrame", classes: Sequence[str]) -> Usable:
     texts = answers["truth"].map(lambda value: value if isinstance(value, str) else None)
-    good = texts.isin(list(classes)) & answers["prediction"].notna()
+    told = answers["prediction"].map(lambda value: isinstance(value, str)).astype(bool)
+    good = texts.isin(list(classes)) & told
     unknown = sorted(set(texts[~good].dropna()) - set(classes))
     shown = ", ".join(repr(name[:40]) for name in unknown[:_MAX_NAMED])
     more = f" ({shown}{', …' if len(unknown) > _MAX_NAMED else ''})" if unknown else ""
@@ -115,33 +115,37 @@ def _left_out(count: int, why: str) -> list[Note]:
 
 def _metrics(rows: "pd.DataFrame", regression: bool, classes: Sequence[str]) -> dict[str, float]:
     import numpy as np
-    from sklearn import metrics
 
     truth, prediction = rows["truth"].to_numpy(), rows["prediction"].to_numpy()
     if regression:
-        errors = prediction - truth
-        return {
-            "rmse": float(np.sqrt(np.mean(errors**2))),
-            "mae": float(np.mean(np.abs(errors))),
-        }
-    binary = len(classes) == 2
-    average = {"average": "binary", "pos_label": classes[1]} if binary else {"average": "macro"}
+        with np.errstate(over="ignore"):
+            errors = np.abs(prediction - truth)
+            found = {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(errors))}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
     found = {
         "accuracy": float(np.mean(truth == prediction)),
-        "f1": float(metrics.f1_score(truth, prediction, zero_division=0.0, **average)),
+        "f1": _f1(truth, prediction, classes),
     }
     return found | _of_probabilities(rows, truth, classes)
 
 
-def _probabilities(rows: "pd.DataFrame", classes: Sequence[str]) -> Any:
-    """(rows, classes) in their order, None where the log has none of them."""
-    import numpy as np
+def _f1(truth: Any, prediction: Any, classes: Sequence[str]) -> float:
+    """Of the positive class where there are two; else the mean of the classes that came up."""
+    scores = []
+    for name in classes[1:] if len(classes) == 2 else classes:
+        is_true, told = truth == name, prediction == name
+        if named := int(is_true.sum() + told.sum()):
+            scores.append(2 * int((is_true & told).sum()) / named)
+    return sum(scores) / len(scores) if scores else 0.0
 
+
+def _probabilities(rows: "pd.DataFrame", classes: Sequence[str]) -> Any:
+    """(rows, classes) in their order, None where the log lacks any, or has what is none."""
     names = [f"probability_{name}" for name in classes]
     if not classes or any(name not in rows.columns for name in names):
         return None
     found = rows[names].to_numpy(dtype="float64")
-    return found if np.isfinite(found).all() else None
+    return found if ((found >= 0) & (found <= 1)).all() else None
 
 
 def _of_probabilities(rows: "pd.DataFrame", truth: Any, classes: Sequence[str]) -> dict[str, float]:
@@ -199,8 +203,6 @@ def _groups(values: "pd.Series[Any]") -> "pd.Series[Any]":
     """Of numbers the quartile, of others the value; `missing` where there is none."""
     import pandas as pd
     from pandas.api import types
-
-    from orchestration.monitoring.columns import as_categories, as_numbers
 
     if types.is_numeric_dtype(values) and not types.is_bool_dtype(values) and values.nunique() > 4:
         numbers = pd.Series(as_numbers(values), index=values.index)
