@@ -18,6 +18,7 @@ from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressErr
 from deploy.findings import FindingsError
 from deploy.gateway.envoy import GatewayError
 from deploy.keys import KeyStoreError
+from deploy.predictions.labels import LabelError
 from deploy.receipts import UnknownRequestError
 from deploy.release import ReleaseError
 from deploy.supervision import SupervisorError
@@ -43,6 +44,7 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (SupervisorError, HTTPStatus.SERVICE_UNAVAILABLE, "supervisor-unavailable"),
     (DagsterError, HTTPStatus.SERVICE_UNAVAILABLE, "dagster-unavailable"),
     (FindingsError, HTTPStatus.SERVICE_UNAVAILABLE, "finding-damaged"),
+    (LabelError, HTTPStatus.SERVICE_UNAVAILABLE, "labels-unavailable"),
     (KeyStoreError, HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable"),
 )
 logger = logging.getLogger("slipway.control")

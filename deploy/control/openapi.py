@@ -26,7 +26,7 @@ _PROBLEMS = {
     408: "The body did not arrive in time.",
     409: "The state does not allow it, or somebody else was faster.",
     412: "If-Match names another generation.",
-    413: "The body is larger than 64 KiB.",
+    413: "The body is larger than 64 KiB (labels: 4 MiB).",
     415: "The body is not declared as JSON.",
     422: "A value is refused; `errors` names the fields.",
     503: "A part of the platform does not answer; nothing was changed.",

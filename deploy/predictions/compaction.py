@@ -79,7 +79,7 @@ def compact_area(area: Area, now: datetime) -> Compacted:
     damaged: dict[str, str] = {}
     with area.compacting():
         done = [_finish(area, plan, again=True) for plan in read_plans(area)]
-        for chunk in _chunks(_readable(area, now, damaged)):
+        for chunk in _chunks(_readable(area, damaged)):
             plan = new_plan(chunk, now)
             with area.changing():
                 write_plan(area, plan)
@@ -96,10 +96,10 @@ def compact_area(area: Area, now: datetime) -> Compacted:
     )
 
 
-def _readable(area: Area, now: datetime, damaged: dict[str, str]) -> list[SegmentFile]:
+def _readable(area: Area, damaged: dict[str, str]) -> list[SegmentFile]:
     """Ordered so that rows of one Parquet file come after each other."""
     found = []
-    for segment in complete_segments(area, now.timestamp()):
+    for segment in complete_segments(area):
         try:
             with segment.opened() as (_, header):
                 found.append((() if header is None else group_of(header), segment))

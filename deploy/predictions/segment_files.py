@@ -13,9 +13,6 @@ from deploy.predictions.areas import Area
 from deploy.predictions.plans import Taken
 from deploy.predictions.tables import tables
 
-# A writer locks a segment right after it has created it: a younger one may be about to be locked.
-_YOUNG_SECONDS = 5
-
 
 @dataclass(frozen=True)
 class SegmentFile:
@@ -90,19 +87,17 @@ def list_segments(
     return [found[name] for name in sorted(found)]
 
 
-def complete_segments(area: Area, now: float) -> list[SegmentFile]:
-    """Those that nobody writes any more. now: seconds since the epoch."""
+def complete_segments(area: Area) -> list[SegmentFile]:
+    """Those that nobody writes any more. Writers lock a segment before it has its name."""
     return [
         segment
         for segment in list_segments(area)
-        if segment.path.suffix == ".seg" or _abandoned(segment.path, now)
+        if segment.path.suffix == ".seg" or _abandoned(segment.path)
     ]
 
 
-def _abandoned(path: Path, now: float) -> bool:
+def _abandoned(path: Path) -> bool:
     with suppress(FileNotFoundError), path.open("rb") as file:
-        if now - os.fstat(file.fileno()).st_mtime < _YOUNG_SECONDS:
-            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

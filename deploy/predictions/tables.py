@@ -193,58 +193,6 @@ def by_day(table: Any) -> Iterator[tuple[date, Any]]:
         yield _EPOCH + timedelta(days=int(day)), part
 
 
-def united(parts: Sequence[Any]) -> Any:
-    """Tables of several versions as one, by column name; what a version does not have is null.
-
-    Of two types the one counts that holds both; a number and a text become texts.
-    """
-    import pyarrow as pa
-
-    fields: dict[str, Any] = {}
-    for field in chain.from_iterable(part.schema for part in parts):
-        known = fields.setdefault(field.name, field.type)
-        if known != field.type:
-            fields[field.name] = _common(known, field.type)
-    schema = pa.schema([(name, fields[name]) for name in sorted(fields, key=_place)])
-    return pa.concat_tables([_as(part, schema) for part in parts])
-
-
-def _common(left: Any, right: Any) -> Any:
-    import pyarrow as pa
-
-    kinds = {pa.types.is_string(kind) for kind in (left, right)}
-    if True in kinds:
-        return pa.string()
-    integers = all(pa.types.is_integer(kind) or pa.types.is_boolean(kind) for kind in (left, right))
-    return pa.int64() if integers else pa.float64()
-
-
-def _as(table: Any, schema: Any) -> Any:
-    import pyarrow as pa
-
-    if table.schema.equals(schema):
-        return table
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _place(name: str) -> int:
-    """Columns stay where one version has them; of several, inputs before the prediction."""
-    heads = ("request_id", "row", "time", "label", "onnx_sha256", "status", "latency_ms", "source")
-    if name in heads:
-        return heads.index(name)
-    if name.startswith(FEATURE):
-        return len(heads)
-    if name.startswith(PROBABILITY):
-        return len(heads) + 2
-    return len(heads) + (1 if name == "prediction" else 3)
-
-
 def microseconds(moment: datetime) -> int:
     """Since the epoch, exactly; ValueError for a moment without a zone."""
     if moment.tzinfo is None:

@@ -24,7 +24,7 @@ _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 _LONGEST = 8760.0
 
 
-class Window(click.ParamType):
+class Window(click.ParamType[float]):
     """`30m`, `24h` or `7d`, as hours."""
 
     name = "window"

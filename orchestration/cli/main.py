@@ -13,6 +13,7 @@ from orchestration.cli import (
     load_test,
     models,
     platform,
+    predictions,
     receipts,
     release,
     status,
@@ -46,6 +47,9 @@ cli.add_command(traffic.load)
 cli.add_command(traffic.retire)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
+cli.add_command(predictions.predictions)
+cli.add_command(predictions.labels)
+cli.add_command(predictions.compact_now)
 cli.add_command(keys.keys)
 cli.add_command(drift.drift)
 cli.add_command(demo.demo)
