@@ -9,6 +9,10 @@ POLICY_TAG = "slipway/policy"
 # Of a person's drift run: hours of the window, in place of the settings'.
 WINDOW_TAG = "slipway/window_hours"
 
+# Why a model is trained, and which finding asked for it.
+REASON_TAG = "slipway/reason"
+FINDING_TAG = "slipway/finding"
+
 
 def identifier(model: str) -> str:
     """`spam-detector` → `spam_detector`; names have no underscores, so no two collide."""
@@ -28,3 +32,18 @@ def partitions_name(model: str) -> str:
 def monitoring_job(model: str, kind: Literal["drift", "quality"]) -> str:
     """The job that looks at what the model's live traffic says."""
     return f"{identifier(model)}_{kind}"
+
+
+def materialize_job(view: str) -> str:
+    """The job that materializes a feature view."""
+    return f"materialize_{view}"
+
+
+def training_job(model: str) -> str:
+    """The job that trains the model."""
+    return f"{identifier(model)}_training"
+
+
+def audit_job(model: str) -> str:
+    """The job that compares the features a model was served with the offline store."""
+    return f"{identifier(model)}_feature_audit"

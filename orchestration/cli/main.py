@@ -8,6 +8,7 @@ import click
 from orchestration.cli import (
     demo,
     drift,
+    features,
     keys,
     ledger,
     load_test,
@@ -45,6 +46,8 @@ cli.add_command(traffic.split)
 cli.add_command(traffic.rollback)
 cli.add_command(traffic.load)
 cli.add_command(traffic.retire)
+cli.add_command(features.materialize)
+cli.add_command(features.features)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
 cli.add_command(predictions.predictions)

@@ -9,10 +9,12 @@ from typing import Any
 import dagster as dg
 
 from bentos.model_server.contract import Contract
+from deploy.challenge import Champion
 from deploy.control.progress import Progress, read_progress
 from deploy.events import Event
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.live import most_traffic
 from deploy.local import local_traffic
 from deploy.predictions.requests import recent_rows
 from deploy.release import Release
@@ -73,6 +75,12 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     def open_ledger(self) -> Ledger:
         """The platform's ledger, to be closed by the caller."""
         return open_ledger(self.paths, self.configuration)
+
+    def champion(self, model: str) -> Champion | None:
+        """The version that has the most traffic in production, None where there is none."""
+        with self.open_ledger() as ledger:
+            live = most_traffic(ledger.state("production", model).live)
+        return Champion(live.version, live.onnx_sha256) if live else None
 
     @contextmanager
     def traffic(self) -> Iterator[Traffic]:

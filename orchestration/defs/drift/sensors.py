@@ -32,8 +32,8 @@ def run_finding(
 def schedule_sensors(jobs: Jobs, every_seconds: Mapping[str, float]) -> list[dg.SensorDefinition]:
     """They write the finding of each scheduled job when a run of it ends, whoever started it.
 
-    every_seconds: by job, how often its schedule runs it. `ScheduleFailed` and `ScheduleOverdue`
-    are the alerts.
+    every_seconds: by job, how often its schedule runs it; not of one whose schedule skips what is
+    done already. `ScheduleFailed` and `ScheduleOverdue` are the alerts.
     """
 
     @dg.run_failure_sensor(
