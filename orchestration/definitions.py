@@ -5,6 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.defs.drift.assets import monitoring_assets
+from orchestration.defs.drift.schedules import monitoring_jobs, monitoring_schedules
+from orchestration.defs.drift.sensors import schedule_sensors
 from orchestration.defs.features.assets import feature_assets
 from orchestration.defs.features.audit import audit_assets, audit_jobs, audit_schedules
 from orchestration.defs.features.jobs import feature_jobs, feature_schedules
@@ -32,6 +35,8 @@ def defs() -> dg.Definitions:
     training = training_jobs(configuration)
     audits = audit_jobs(configuration)
     of_features = feature_jobs(configuration)
+    monitoring = {name: job for m in models for name, job in monitoring_jobs(m).items()}
+    scheduled = {**of_features, **audits, **monitoring}
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
@@ -39,6 +44,7 @@ def defs() -> dg.Definitions:
             *feature_assets(configuration),
             *audit_assets(configuration),
             *training_assets(configuration),
+            *(asset for model in models for asset in monitoring_assets(model, configuration)),
         ],
         asset_checks=[
             *(check for model in models for check in lifecycle_checks(model)),
@@ -50,14 +56,20 @@ def defs() -> dg.Definitions:
             *of_features.values(),
             *audits.values(),
             *training.values(),
+            *monitoring.values(),
         ],
-        schedules=[*feature_schedules(configuration, of_features), *audit_schedules(audits)],
+        schedules=[
+            *feature_schedules(configuration, of_features),
+            *audit_schedules(audits),
+            *(s for m in models for s in monitoring_schedules(m, configuration, monitoring)),
+        ],
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
             ledger_sensor(configuration),
             *feature_sensors(configuration, of_features),
             *retraining_sensors(configuration, training),
+            *schedule_sensors(list(scheduled.values()), dict.fromkeys(monitoring, 3600.0)),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

@@ -131,6 +131,13 @@ class Scope(_Query):
     """`default_environment` of platform.yaml where it is left out."""
 
 
+class Where(_Query):
+    """In which environment."""
+
+    environment: Name | None = None
+    """`default_environment` of platform.yaml where it is left out."""
+
+
 class History(_Query):
     """Which events of the ledger."""
 

@@ -55,6 +55,12 @@ def answers(
     return {status: found, **{code: _problem(code) for code in (*_OF_ALL, *refusals)}}
 
 
+def page(description: str, *refusals: int) -> Responses:
+    """The `responses` of a route that answers HTML."""
+    found: dict[str, Any] = {"description": description, "content": {"text/html": {}}}
+    return {200: found, **{code: _problem(code) for code in (*_OF_ALL, *refusals)}}
+
+
 def changes(kind: Any, description: str, *, status: int = 200) -> dict[str, Any]:
     """The arguments of a route that changes the state and answers `kind`."""
     return {

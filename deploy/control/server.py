@@ -33,6 +33,7 @@ from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.live import configured_clusters
 from deploy.local import local_traffic
+from deploy.monitoring.finding_metrics import FindingMetrics
 from deploy.monitoring.targets import PrometheusTargets
 from deploy.platform import LocalPlatform
 from deploy.supervision import Supervisor
@@ -81,7 +82,8 @@ class Parts:
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
-        self.scraped = PrometheusTargets(home, ledger, target.servers)
+        self.metrics = FindingMetrics(home, configuration)
+        self.scraped = PrometheusTargets(home, ledger, target.servers, self.metrics.serve())
         self.control = Control(
             home=home,
             configuration=configuration,
@@ -103,6 +105,7 @@ class Parts:
     def close(self) -> None:
         """Let go on what has begun, as long as the process is there."""
         self.webhooks.close()
+        self.metrics.close()
         self.controller.close()
 
 

@@ -1,4 +1,5 @@
-"""What Prometheus scrapes: the live model servers, as a file for its file_sd.
+"""What Prometheus scrapes, as a file for its file_sd: the live model servers, and the control
+process, which tells what the scheduled checks found.
 
 Envoy is not among them: its admin interface is a UNIX socket, which Prometheus cannot scrape.
 """
@@ -41,10 +42,16 @@ def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[st
     ]
 
 
-def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int]) -> None:
-    """Replace the list where it has changed; Prometheus reads it again by itself."""
+def write_targets(
+    home: Home, states: Iterable[State], servers: Mapping[str, int], own: int | None = None
+) -> None:
+    """Replace the list where it has changed; Prometheus reads it again by itself. own: the port of
+    the control process's metrics."""
     path = targets_file(home)
-    text = msgspec.json.format(msgspec.json.encode(targets(states, servers)), indent=2)
+    found = targets(states, servers)
+    if own is not None:
+        found.append({"targets": [f"127.0.0.1:{own}"], "labels": {}})
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2)
     try:
         if path.read_bytes() == text:
             return
@@ -54,12 +61,17 @@ def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int
 
 
 class PrometheusTargets:
-    """Keeps the list up to date, with a tick each second; servers: cluster name → port."""
+    """Keeps the list up to date, with a tick each second; servers: cluster name → port; own: see
+    `write_targets`."""
 
     def __init__(
-        self, home: Home, ledger: Ledger, servers: Callable[[], Mapping[str, int]]
+        self,
+        home: Home,
+        ledger: Ledger,
+        servers: Callable[[], Mapping[str, int]],
+        own: int | None = None,
     ) -> None:
-        self._home, self._ledger, self._servers = home, ledger, servers
+        self._home, self._ledger, self._servers, self._own = home, ledger, servers, own
         self._failure: str | None = None
 
     def tick(self) -> None:
@@ -68,7 +80,7 @@ class PrometheusTargets:
         states, servers = self._ledger.states().values(), self._servers()
         failure = None
         try:
-            write_targets(self._home, states, servers)
+            write_targets(self._home, states, servers, self._own)
         except OSError as error:
             failure = str(error.strerror)
         if failure and failure != self._failure:

@@ -7,6 +7,7 @@ import click
 
 from orchestration.cli import (
     demo,
+    drift,
     features,
     keys,
     ledger,
@@ -53,6 +54,7 @@ cli.add_command(predictions.predictions)
 cli.add_command(predictions.labels)
 cli.add_command(predictions.compact_now)
 cli.add_command(keys.keys)
+cli.add_command(drift.drift)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)
 
