@@ -36,7 +36,9 @@ def open_store(
     """
     settings = store_settings(home, store, variables)
     with _one_line(store):
-        return FeatureStore(config=_configuration(settings, store))
+        opened = FeatureStore(config=_configuration(settings, store))
+        _ = opened.registry  # connects here, so that the error is of here, too
+        return opened
 
 
 def private_store(
@@ -57,6 +59,8 @@ def private_store(
     read_below(home or features_home(variables))
     registry = {"path": str(folder / "registry.db"), "cache_ttl_seconds": 0}
     settings |= {"registry": registry}
+    # Never asked: Feast's own default needs fewer packages than the YAML's.
+    settings.pop("offline_store", None)
     with _one_line(store), without_feast_notices():
         offline = FeatureStore(config=_configuration(settings | {"online_store": None}, store))
         offline.apply(feast_objects(definitions))
@@ -172,4 +176,4 @@ def _one_line(store: str) -> Iterator[None]:
         raise StoreError(f"{store}: {said}") from error
     except (FeastError, SQLAlchemyError, OSError, ValueError, ImportError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"the feature store of {store} cannot be opened: {said}") from error
+        raise StoreError(f"{store}: {said}") from error
