@@ -36,6 +36,7 @@ from bentos.model_server.bundle import (
 from bentos.model_server.certificate import Certificate, CertificateError
 from bentos.model_server.codec import Codec
 from bentos.model_server.contract import Contract, ContractError
+from serving_config.predictions import LoggedColumns
 from serving_config.schema import Serving
 
 SERVICE = "bentos.model_server.service:service"
@@ -46,6 +47,7 @@ import sys
 from bentoml.bentos import build_bentofile
 build_bentofile("bentofile.yaml", build_ctx=".", name=sys.argv[1], version=sys.argv[2])
 """
+_ALL_LOGGED = LoggedColumns()
 # What BentoML allows in each half of a tag; it would lower capitals without asking.
 TAG_PART = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
@@ -97,6 +99,7 @@ def _check(model_dir: Path, limits: Limits) -> tuple[Contract, Certificate]:
     onnx_sha256 = sha256_of(folder.onnx)
     folder.certificate.require_parity(folder.contract, onnx_sha256)
     require_unity(folder.contract, folder.certificate, onnx_sha256)
+    limits.prediction_log.require_known(folder.contract)
     Codec(folder.contract, limits.max_rows)
     # What the smoke test of an earlier build found is no part of this one: the same graph and
     # contract give the same Bento, before and after it.
@@ -105,7 +108,8 @@ def _check(model_dir: Path, limits: Limits) -> tuple[Contract, Certificate]:
 
 def _assemble(context: Path, model_dir: Path, limits: Limits, certificate: Certificate) -> None:
     package = Path(bentos.__file__).parent
-    sources = [package / "__init__.py", *sorted((package / "model_server").rglob("*.py"))]
+    parts = [package / "model_server", package / "prediction_log"]
+    sources = [package / "__init__.py", *(s for part in parts for s in sorted(part.rglob("*.py")))]
     for source in sources:
         target = context / "bentos" / source.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -228,15 +232,19 @@ def _ensure(context: Path, bento_home: Path, contract: Contract, certificate: Ce
     return path
 
 
-def build_bento(model_dir: Path, serving: Serving, bento_home: Path) -> BuiltBento:
+def build_bento(
+    model_dir: Path, serving: Serving, bento_home: Path, logged: LoggedColumns = _ALL_LOGGED
+) -> BuiltBento:
     """Build, or find intact, the Bento of a verified model.
 
     model_dir holds `model.onnx`, `contract.json` and `certificate.json`; bento_home is the
-    BENTOML_HOME to build into. Raises CertificateError, ContractError or BundleError where the
-    model must not be built, BuildError where it cannot be.
+    BENTOML_HOME to build into; logged: what of the model's inputs may be kept. Raises
+    CertificateError, ContractError or BundleError where the model must not be built, BuildError
+    where it cannot be.
     """
     bento_home = bento_home.resolve()
-    limits = msgspec.convert(serving.model_dump(), Limits)
+    settings = serving.model_dump() | {"prediction_log": logged.model_dump()}
+    limits = msgspec.convert(settings, Limits)
     contract, certificate = _check(model_dir, limits)
     try:
         with tempfile.TemporaryDirectory(prefix="slipway-build-") as folder:

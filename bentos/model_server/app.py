@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from bentos.model_server import problems
 from bentos.model_server.access_log import AccessLog, Clock, Line
 from bentos.model_server.asgi import (
+    COMPARE,
     ArrivingBodies,
     ClientDisconnectedError,
     Header,
@@ -63,6 +64,16 @@ class Counts(Protocol):
     def dropped(self, lines: int) -> None: ...
 
 
+class AnswerLog(Protocol):
+    """What keeps the answers of inference routes; see prediction_log.PredictionLog."""
+
+    @property
+    def durable(self) -> bool: ...
+
+    def add(self, request: Request, status: int) -> None: ...
+    async def kept(self, request: Request, status: int) -> bool: ...
+
+
 class Serving(Protocol):
     """What stands behind the application, and where it stands; see lifecycle.Lifecycle."""
 
@@ -70,6 +81,8 @@ class Serving(Protocol):
     def settings(self) -> Switches: ...
     @property
     def metrics(self) -> Counts: ...
+    @property
+    def log(self) -> AnswerLog | None: ...
 
     keys: Keys
     headers: tuple[Header, ...]
@@ -140,11 +153,19 @@ class Application:
             response = await self._respond(route, request)
         except ClientDisconnectedError:
             self._record(route, request, CLIENT_CLOSED_REQUEST)
+            if route.inference and self.lifecycle.log is not None:
+                self.lifecycle.log.add(request, CLIENT_CLOSED_REQUEST)
             return
+        # Not of a preflight, nor of a method that there is not.
+        log = self.lifecycle.log if route.inference and request.method in route.methods else None
+        if log is not None and log.durable and not await log.kept(request, response.status):
+            response = problem_response(problems.prediction_not_logged(), request)
         if self.lifecycle.draining:
             request.uvicorn = None  # ASGI's way knows how to close a connection
         await send_response(send, request, response, self._headers(request))
         self._record(route, request, response.status)
+        if log is not None and not log.durable:
+            log.add(request, response.status)
 
     def _route(self, path: str) -> Route:
         """The route of a path that is no route's own."""
@@ -213,7 +234,7 @@ class Application:
                 request.trace_id,
                 request.client or "",
             )
-            if request.scored is not None:
+            if request.scored is not None and COMPARE in request.headers:
                 line.compare(request.scored)
             self._log.add(line)
 

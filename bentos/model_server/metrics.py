@@ -40,11 +40,20 @@ COUNTERS: CounterTable = {
     "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
     "slipway_entity_lookups": ("Look-ups for requests with entities, by result.", ("result",)),
     "slipway_entity_defaults": ("Looked up values that a default stands in for.", ("feature",)),
+    "slipway_prediction_log_rows": ("Rows written to the prediction log.", ()),
+    "slipway_prediction_log_bytes": ("Bytes written to the prediction log.", ()),
+    "slipway_prediction_log_dropped_rows": (
+        "Rows that are missing in the prediction log, by reason.",
+        ("reason",),
+    ),
+    "slipway_prediction_log_segments": ("Segments of the prediction log completed.", ()),
+    "slipway_cloud_events": ("CloudEvents of inferences: sent, failed, dropped.", ("outcome",)),
     "slipway_cache": ("Rows in the response cache: hits, misses and so on.", ("outcome",)),
 }
 GAUGES: Gauges = {
     "slipway_queue_rows": "Rows that wait for inference.",
     "slipway_requests_in_hand": "Requests that are being worked on.",
+    "slipway_prediction_log_pending_rows": "Rows that wait to be written to the prediction log.",
 }
 HISTOGRAMS: Histograms = {
     "slipway_request_duration_seconds": (
@@ -59,6 +68,7 @@ HISTOGRAMS: Histograms = {
         (),
         SECONDS,
     ),
+    "slipway_prediction_log_flush_seconds": ("Writing a group of answers, in seconds.", (), WAITS),
     "slipway_top_probability": ("Probability of the predicted class.", (), SHARES),
     "slipway_prediction_value": ("Predicted values of a regression.", (), VALUES),
 }
@@ -110,6 +120,11 @@ class Metrics:
         self._dropped = index("slipway_access_log_dropped")
         self._queue = index("gauge:slipway_queue_rows")
         self._in_hand = index("gauge:slipway_requests_in_hand")
+        self._logged = index("slipway_prediction_log_rows")
+        self._logged_bytes = index("slipway_prediction_log_bytes")
+        self._segments = index("slipway_prediction_log_segments")
+        self._unlogged = index("gauge:slipway_prediction_log_pending_rows")
+        self._flushes = Histogram(self._cells, "slipway_prediction_log_flush_seconds")
         self._batches = Histogram(self._cells, "slipway_batch_rows")
         self._waits = Histogram(self._cells, "slipway_batch_wait_seconds")
         self._top = Histogram(self._cells, "slipway_top_probability")
@@ -195,6 +210,28 @@ class Metrics:
     def dropped(self, lines: int) -> None:
         """Lines of the access log were lost."""
         self._values[self._dropped] += lines
+
+    def logged(self, rows: int, size: int, seconds: float) -> None:
+        """Rows were written to the prediction log: so many bytes, in so many seconds."""
+        self._values[self._logged] += rows
+        self._values[self._logged_bytes] += size
+        self._flushes.observe(seconds)
+
+    def log_dropped(self, reason: str, rows: int) -> None:
+        """Rows are missing in the prediction log."""
+        self._values[self._cells.index("slipway_prediction_log_dropped_rows", reason)] += rows
+
+    def log_waiting(self, rows: int) -> None:
+        """How many rows the prediction log holds in memory."""
+        self._values[self._unlogged] = rows
+
+    def segments_closed(self, segments: int) -> None:
+        """Segments of the prediction log were completed."""
+        self._values[self._segments] += segments
+
+    def cloud_events(self, outcome: str, events: int) -> None:
+        """CloudEvents were sent, failed, or dropped."""
+        self._values[self._cells.index("slipway_cloud_events", outcome)] += events
 
     def in_hand(self, requests: int) -> None:
         """How many requests are being worked on now."""

@@ -222,6 +222,16 @@ def overloaded(detail: str) -> Problem:
     return unavailable("overloaded", detail, retry_after=1)
 
 
+def prediction_not_logged() -> Problem:
+    """503: the environment demands that every answer is on the disk before it is sent."""
+    return unavailable(
+        "prediction-not-logged",
+        "the answer could not be written to the prediction log, which this environment demands "
+        "(durability: durable); the server's log says why",
+        retry_after=1,
+    )
+
+
 def too_many_bodies(held: int) -> Problem:
     """503: what is arriving from all clients together would fill the memory."""
     return Problem(

@@ -8,6 +8,10 @@ SLIPWAY_DRAIN_SECONDS (0.5), SLIPWAY_ACCESS_LOG (1; 0 writes none), SLIPWAY_EXEC
 SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none),
 SLIPWAY_FEATURES_URL, SLIPWAY_FEATURES_TIMEOUT and SLIPWAY_FEATURES_KEY_FILE (of the feature
 transformer, for a model with a feature service; none, 2 s, none).
+Of the prediction log: SLIPWAY_PREDICTION_LOG (its folder; none), SLIPWAY_ENVIRONMENT (default),
+SLIPWAY_PREDICTION_DURABILITY (best_effort), _FLUSH_SECONDS (1), _MAX_PENDING (50000 rows),
+_SEGMENT_BYTES (64 MiB), _SEGMENT_SECONDS (60), SLIPWAY_CLOUD_EVENTS_URL (none), SLIPWAY_PII_KEY
+(the key file, for a model with hashed columns).
 """
 
 from typing import TYPE_CHECKING

@@ -65,8 +65,25 @@ def server_process(
         variables["SLIPWAY_KEYS_REQUIRED"] = "1"
     if environment.cache_url is not None:
         variables["SLIPWAY_CACHE_URL"] = environment.cache_url
+    variables |= _prediction_log(environment, home)
     grace = environment.drain_timeout_seconds
     return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
+
+
+def _prediction_log(environment: Environment, home: Home) -> dict[str, str]:
+    log = environment.prediction_log
+    return {
+        "SLIPWAY_ENVIRONMENT": environment.name,
+        # Empty rather than absent: the platform's own variables are inherited.
+        "SLIPWAY_PREDICTION_LOG": str(home.predictions) if log.enabled else "",
+        "SLIPWAY_PREDICTION_DURABILITY": log.durability,
+        "SLIPWAY_PREDICTION_FLUSH_SECONDS": str(log.flush_seconds),
+        "SLIPWAY_PREDICTION_MAX_PENDING": str(log.max_pending_rows),
+        "SLIPWAY_PREDICTION_SEGMENT_BYTES": str(log.segment_bytes),
+        "SLIPWAY_PREDICTION_SEGMENT_SECONDS": str(log.segment_seconds),
+        "SLIPWAY_CLOUD_EVENTS_URL": (log.cloud_events_url or "") if log.enabled else "",
+        "SLIPWAY_PII_KEY": str(home.pii_key),
+    }
 
 
 def server_ports(watchers: list[str]) -> dict[str, int]:

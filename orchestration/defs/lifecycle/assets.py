@@ -124,7 +124,9 @@ def _bento(model: Model) -> dg.AssetsDefinition:
         with one_sentence():
             folder = serving.folder(model.name, context.partition_key)
             folder.certificate().require_parity(folder.contract(), folder.onnx_sha256())
-            built = build_bento(folder.path, model.serving, serving.paths.bentoml)
+            built = build_bento(
+                folder.path, model.serving, serving.paths.bentoml, model.prediction_log
+            )
             folder.write_bento(BuiltRelease(built.tag, built.digest))
             registry.tag(
                 model.registered_model, int(context.partition_key), {"slipway.bento": built.tag}

@@ -23,6 +23,7 @@ from bentos.model_server.bundle import Limits
 from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.metrics import Metrics
 from bentos.model_server.settings import Settings
+from bentos.prediction_log.settings import PredictionLogSettings
 from tests.bentos.model_server.models import Parts
 
 with warnings.catch_warnings():
@@ -80,6 +81,7 @@ def serving(
     limits: Limits | None = None,
     keys: Path | None = None,
     cache_url: str | None = None,
+    log: PredictionLogSettings | None = None,
     *,
     access_log: bool = False,
     **more: Any,
@@ -91,12 +93,21 @@ def serving(
         access_log=access_log,
         keys=keys,
         cache_url=cache_url,
+        prediction_log=log,
         **more,
     )
     lifecycle = Lifecycle(settings, Metrics(None))
     with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)
         yield App(client, lifecycle, parts)
+
+
+def wait_for_metric(app: App, line: str) -> str:
+    """The text of /metrics once it has that line."""
+    deadline = time.monotonic() + 10
+    while line not in (text := app.client.get("/metrics").text).splitlines():
+        assert time.monotonic() < deadline, text
+    return str(text)
 
 
 @contextmanager
