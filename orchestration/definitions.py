@@ -18,6 +18,8 @@ from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
 from orchestration.defs.lifecycle.traffic import traffic_spec
+from orchestration.defs.predictions.assets import prediction_assets
+from orchestration.defs.predictions.jobs import COMPACTION_JOB, prediction_jobs
 from orchestration.defs.retraining.gate import better_than_production
 from orchestration.defs.retraining.sensor import retraining_sensors
 from orchestration.defs.retraining.training import training_assets, training_jobs
@@ -36,6 +38,7 @@ def defs() -> dg.Definitions:
     audits = audit_jobs(configuration)
     of_features = feature_jobs(configuration)
     monitoring = {name: job for m in models for name, job in monitoring_jobs(m).items()}
+    of_log, log_schedules, log_sensors = prediction_jobs()
     scheduled = {**of_features, **audits, **monitoring}
     return dg.Definitions(
         assets=[
@@ -44,6 +47,7 @@ def defs() -> dg.Definitions:
             *feature_assets(configuration),
             *audit_assets(configuration),
             *training_assets(configuration),
+            *prediction_assets(),
             *(asset for model in models for asset in monitoring_assets(model, configuration)),
         ],
         asset_checks=[
@@ -57,10 +61,12 @@ def defs() -> dg.Definitions:
             *audits.values(),
             *training.values(),
             *monitoring.values(),
+            *of_log,
         ],
         schedules=[
             *feature_schedules(configuration, of_features),
             *audit_schedules(audits),
+            *log_schedules,
             *(s for m in models for s in monitoring_schedules(m, configuration, monitoring)),
         ],
         sensors=[
@@ -69,7 +75,11 @@ def defs() -> dg.Definitions:
             ledger_sensor(configuration),
             *feature_sensors(configuration, of_features),
             *retraining_sensors(configuration, training),
-            *schedule_sensors(list(scheduled.values()), dict.fromkeys(monitoring, 3600.0)),
+            *log_sensors,
+            *schedule_sensors(
+                [*scheduled.values(), *of_log],
+                dict.fromkeys(monitoring, 3600.0) | {COMPACTION_JOB: 300.0},
+            ),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

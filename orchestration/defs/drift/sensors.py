@@ -11,7 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from deploy.findings import Finding, Status, write_finding
 from orchestration.resources.serving import Serving
 
-Jobs = Sequence[UnresolvedAssetJobDefinition]
+Jobs = Sequence[UnresolvedAssetJobDefinition | dg.JobDefinition]
 _PARTITION_TAG = "dagster/partition"
 
 
