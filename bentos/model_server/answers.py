@@ -1,13 +1,15 @@
 """Predictions as JSON. Floats are exact: float32 is widened to float64 and written with the
 fewest digits that read back as the same number, so a client gets the very bits of the model."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.feature_answer import LookedUp
-from bentos.model_server.session import Scored
+
+if TYPE_CHECKING:  # it imports ONNX Runtime, which the control process does without
+    from bentos.model_server.session import Scored
 
 
 class ModelName(msgspec.Struct, frozen=True):
@@ -70,12 +72,12 @@ class Answers:
         self._encode = msgspec.json.Encoder().encode
         self._keys = [label_key(label) for label in contract.outputs.labels]
 
-    def _by_label(self, answer: Scored) -> list[dict[str, float]] | None:
+    def _by_label(self, answer: "Scored") -> list[dict[str, float]] | None:
         if answer.probabilities is None:
             return None
         return [dict(zip(self._keys, row, strict=True)) for row in answer.probabilities]
 
-    def one(self, answer: Scored, request_id: str, found: LookedUp | None = None) -> bytes:
+    def one(self, answer: "Scored", request_id: str, found: LookedUp | None = None) -> bytes:
         """The answer to one row. found: what was looked up for it."""
         by_label = self._by_label(answer)
         probabilities = None if by_label is None else by_label[0]
@@ -89,7 +91,7 @@ class Answers:
             )
         )
 
-    def many(self, answer: Scored, request_id: str, found: LookedUp | None = None) -> bytes:
+    def many(self, answer: "Scored", request_id: str, found: LookedUp | None = None) -> bytes:
         """The answer to a batch. found: what was looked up for it."""
         probabilities = self._by_label(answer)
         if found is None:

@@ -198,4 +198,9 @@ def test_settings_elsewhere_give_other_definitions(
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("SLIPWAY_CONFIG", str(tmp_path))
     graph = defs().resolve_asset_graph()
-    assert {key.path[0] for key in graph.get_all_asset_keys()} == {"a", "a-b"}
+    assert {key.path[0] for key in graph.get_all_asset_keys()} == {
+        "a",
+        "a-b",
+        "labels",
+        "predictions",
+    }
