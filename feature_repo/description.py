@@ -4,9 +4,14 @@ Written when the definitions are applied, so that whoever needs names and types 
 server's contract, the CLI, Dagster's assets) need not import Feast, which takes seconds.
 """
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+DESCRIPTION = "description.json"
 
 # The contract's names for what Feast has (Int32, Float64, …).
 Dtype = Literal["float32", "float64", "int32", "int64", "bool", "string"]
@@ -65,3 +70,24 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return item
         known = ", ".join(sorted(item.name for item in self.services)) or "none"
         raise KeyError(f"no feature service {name!r} in project {self.project}; there is: {known}")
+
+
+def write_description(home: Path, description: Description) -> None:
+    """Replace it by rename: a reader sees the old one or the new one."""
+    data = msgspec.json.format(msgspec.json.encode(description), indent=2)
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=home, prefix=f".{DESCRIPTION}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(data + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(home / DESCRIPTION)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_description(home: Path) -> Description:
+    """FileNotFoundError where nothing was applied; msgspec.ValidationError for another format."""
+    return msgspec.json.decode((home / DESCRIPTION).read_bytes(), type=Description)

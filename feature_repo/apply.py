@@ -1,0 +1,51 @@
+"""`python -m feature_repo.apply`: what `feast apply` does, and `description.json`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from feature_repo.description import Description, write_description
+from feature_repo.home import features_home
+
+
+def apply(home: Path, store: str = "feature_store.yaml") -> Description:
+    """Bring the store's registry and online store to the definitions of this code, and write
+    `<home>/description.json`; what the definitions no longer have is deleted.
+
+    Doing it again changes nothing. StoreError and DefinitionError are one line each.
+    """
+    from feature_repo import definitions
+    from feature_repo.describe import describe, digest
+    from feature_repo.sources import read_below
+    from feature_repo.store import FOLDER, applied, feast_objects, open_store
+
+    read_below(home)
+    opened = open_store(home, store)
+    objects = feast_objects(definitions)
+    description = describe(opened.project, objects, digest(FOLDER / store))
+    applied(opened, store, objects)
+    write_description(home, description)
+    return description
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 1 and one line on stderr for what cannot be applied."""
+    parser = argparse.ArgumentParser(prog="python -m feature_repo.apply", description=__doc__)
+    parser.add_argument("--store", default="feature_store.yaml", help="a file of feature_repo/")
+    chosen = parser.parse_args(arguments)
+    from feature_repo.describe import DefinitionError
+    from feature_repo.store import StoreError
+
+    try:
+        description = apply(features_home(), chosen.store)
+    except (StoreError, DefinitionError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    views = ", ".join(view.name for view in description.views)
+    services = ", ".join(service.name for service in description.services)
+    sys.stdout.write(f"applied views {views}; services {services}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
