@@ -152,7 +152,7 @@ def _below(settings: dict[str, Any], home: Path) -> dict[str, Any]:
 
 def _configuration(settings: dict[str, Any], store: str) -> RepoConfig:
     # A copy: Feast changes what it is given.
-    configuration = RepoConfig(**{**settings})
+    configuration = RepoConfig(**settings)
     configuration.repo_path = FOLDER
     return configuration
 
