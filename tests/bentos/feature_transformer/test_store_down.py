@@ -100,7 +100,7 @@ def test_a_store_that_hangs_is_given_up_in_time(
         try:
             response = app.post(MAIL)
             assert response.status_code == status
-            assert response.elapsed.total_seconds() < 0.5
+            assert response.elapsed.total_seconds() < 2
         finally:
             redis.process.send_signal(signal.SIGCONT)
         wait_for_it(lambda: app.post(MAIL).json().get("features", {}).get("purchases") == [7])
