@@ -57,6 +57,8 @@ def private_store(
     read_below(home or features_home(variables))
     registry = {"path": str(folder / "registry.db"), "cache_ttl_seconds": 0}
     settings |= {"registry": registry}
+    # Never asked: Feast's own default needs fewer packages than the YAML's.
+    settings.pop("offline_store", None)
     with _one_line(store), without_feast_notices():
         offline = FeatureStore(config=_configuration(settings | {"online_store": None}, store))
         offline.apply(feast_objects(definitions))
