@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from feature_repo.description import Description, write_description
+from feature_repo.description import Description, digest, write_description
 from feature_repo.home import features_home
 
 
@@ -15,7 +15,7 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     Doing it again changes nothing. StoreError and DefinitionError are one line each.
     """
     from feature_repo import definitions
-    from feature_repo.describe import describe, digest
+    from feature_repo.describe import describe
     from feature_repo.sources import read_below
     from feature_repo.store import FOLDER, applied, feast_objects, open_store
 

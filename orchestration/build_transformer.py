@@ -52,9 +52,7 @@ def transformer_config(features: Features) -> FeaturesConfig:
     )
 
 
-def build_transformer(
-    features: Features, description: Description, bento_home: Path
-) -> BuiltBento:
+def build_transformer(features: Features, description: Description, bento_home: Path) -> BuiltBento:
     """Build it, or find it intact; bento_home: the BENTOML_HOME to build into.
 
     description: of the definitions that were applied. FeaturesError where the settings do not

@@ -29,7 +29,7 @@ from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, Header
 from bentos.model_server.cors import Cors
 from bentos.model_server.keys import Keys
 from bentos.model_server.problems import Problem, unavailable
-from feature_repo.description import Description
+from feature_repo.description import Description, digest
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -48,7 +48,7 @@ OpenStore = Callable[[Path, FeaturesConfig], "tuple[FeatureStore, Description]"]
 def own_store(folder: Path, config: FeaturesConfig) -> "tuple[FeatureStore, Description]":
     """The store of `feature_repo`, with a registry of its own in `folder`."""
     from feature_repo import definitions
-    from feature_repo.describe import DefinitionError, describe, digest
+    from feature_repo.describe import DefinitionError, describe
     from feature_repo.store import FOLDER, StoreError, feast_objects, private_store
 
     try:

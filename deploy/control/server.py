@@ -29,6 +29,7 @@ from deploy.control.usage import usage
 from deploy.control.webhooks import Webhooks
 from deploy.dagster_client import DagsterClient
 from deploy.events import LedgerError
+from deploy.features import transformer_port
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.live import configured_clusters
@@ -81,7 +82,9 @@ class Parts:
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
-        self.scraped = PrometheusTargets(home, ledger, target.servers)
+        self.scraped = PrometheusTargets(
+            home, ledger, target.servers, partial(transformer_port, home, configuration)
+        )
         self.control = Control(
             home=home,
             configuration=configuration,

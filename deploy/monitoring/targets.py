@@ -1,4 +1,5 @@
-"""What Prometheus scrapes: the live model servers, as a file for its file_sd.
+"""What Prometheus scrapes: the live model servers and the feature transformer, as a file for its
+file_sd.
 
 Envoy is not among them: its admin interface is a UNIX socket, which Prometheus cannot scrape.
 """
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from deploy.events import State
+from deploy.features import TRANSFORMER
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home, write_atomically
 from deploy.ledger import Ledger
@@ -23,9 +25,13 @@ def targets_file(home: Home) -> Path:
     return home.run / "prometheus" / "targets.json"
 
 
-def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One group for each live version that has a server; servers: cluster name → port."""
-    return [
+def targets(
+    states: Iterable[State], servers: Mapping[str, int], transformer: int | None = None
+) -> list[dict[str, Any]]:
+    """One group for each live version that has a server; servers: cluster name → port;
+    transformer: the feature transformer's port, where there is one."""
+    features = [] if transformer is None else [_features(transformer)]
+    return features + [
         {
             "targets": [f"127.0.0.1:{servers[name]}"],
             "labels": {
@@ -41,10 +47,20 @@ def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[st
     ]
 
 
-def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int]) -> None:
+def _features(port: int) -> dict[str, Any]:
+    return {"targets": [f"127.0.0.1:{port}"], "labels": {"part": TRANSFORMER}}
+
+
+def write_targets(
+    home: Home,
+    states: Iterable[State],
+    servers: Mapping[str, int],
+    transformer: int | None = None,
+) -> None:
     """Replace the list where it has changed; Prometheus reads it again by itself."""
     path = targets_file(home)
-    text = msgspec.json.format(msgspec.json.encode(targets(states, servers)), indent=2)
+    listed = targets(states, servers, transformer)
+    text = msgspec.json.format(msgspec.json.encode(listed), indent=2)
     try:
         if path.read_bytes() == text:
             return
@@ -54,12 +70,18 @@ def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int
 
 
 class PrometheusTargets:
-    """Keeps the list up to date, with a tick each second; servers: cluster name → port."""
+    """Keeps the list up to date, with a tick each second; servers: cluster name → port;
+    transformer: the feature transformer's port, None without one."""
 
     def __init__(
-        self, home: Home, ledger: Ledger, servers: Callable[[], Mapping[str, int]]
+        self,
+        home: Home,
+        ledger: Ledger,
+        servers: Callable[[], Mapping[str, int]],
+        transformer: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._home, self._ledger, self._servers = home, ledger, servers
+        self._transformer = transformer
         self._failure: str | None = None
 
     def tick(self) -> None:
@@ -68,7 +90,7 @@ class PrometheusTargets:
         states, servers = self._ledger.states().values(), self._servers()
         failure = None
         try:
-            write_targets(self._home, states, servers)
+            write_targets(self._home, states, servers, self._transformer())
         except OSError as error:
             failure = str(error.strerror)
         if failure and failure != self._failure:
