@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from feature_repo.description import Description, digest, write_description
 from feature_repo.home import features_home
@@ -14,7 +15,7 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
 
     Doing it again changes nothing. StoreError and DefinitionError are one line each.
     """
-    from feature_repo import definitions
+    definitions = _definitions()
     from feature_repo.describe import describe
     from feature_repo.sources import read_below
     from feature_repo.store import FOLDER, applied, feast_objects, open_store
@@ -26,6 +27,17 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     applied(opened, store, objects)
     write_description(home, description)
     return description
+
+
+def _definitions() -> ModuleType:
+    from feature_repo.describe import DefinitionError
+
+    try:
+        from feature_repo import definitions
+    except Exception as error:
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise DefinitionError(f"the definitions cannot be imported: {said}") from error
+    return definitions
 
 
 def main(arguments: list[str] | None = None) -> int:

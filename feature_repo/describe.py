@@ -100,7 +100,14 @@ def _service(
     entities: dict[str, Field] = {}
     request: dict[str, Field] = {}
     for projection in service.feature_view_projections:
-        view = by_name[projection.name]
+        view = by_name.get(projection.name)
+        if view is None:
+            raise DefinitionError(
+                f"feature service {service.name} reads {projection.name}, "
+                "which definitions.py does not import"
+            )
+        if projection.name_alias or projection.join_key_map:
+            raise DefinitionError(f"feature service {service.name} renames {view.name}: do not")
         chosen = _fields(view.name, projection.features)
         features += [Feature(field.name, field.dtype, view.name) for field in chosen]
         entities |= {field.name: field for field in view.entities}

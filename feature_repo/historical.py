@@ -108,4 +108,5 @@ def _series(column: pa.ChunkedArray, dtype: Dtype) -> pd.Series:
     column = column.cast(_ARROW[dtype])
     if column.null_count and dtype in _NULLABLE:
         return pd.Series(column.to_pylist(), dtype=_NULLABLE[dtype])
-    return column.to_pandas()
+    series: pd.Series = column.to_pandas()
+    return series

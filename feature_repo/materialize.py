@@ -124,8 +124,8 @@ def _count(
         said = str(error).splitlines()[0]
         raise SourceError(f"source {view.batch_source.name} cannot be read: {said}") from error
     if unset := counted.pop("unset"):
-        names = " or ".join((*keys, event))
-        raise SourceError(f"source {view.batch_source.name} has {unset} rows without {names}")
+        needed = " or ".join((*keys, event))
+        raise SourceError(f"source {view.batch_source.name} has {unset} rows without {needed}")
     if counted["newest"] is not None:
         counted["newest"] = datetime.fromtimestamp(0, UTC) + counted["newest"] * _MICROSECOND
     return counted

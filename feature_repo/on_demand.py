@@ -22,7 +22,7 @@ def text_statistics(inputs: dict[str, Any]) -> dict[str, Any]:
     """
     import re
 
-    links = re.compile(r"https?://|\bwww\.", re.IGNORECASE)
+    links = re.compile(r"https?://(?:www\.)?|\bwww\.", re.IGNORECASE)
     columns: dict[str, list[int | float | None]] = {
         "text_length": [],
         "word_count": [],

@@ -36,7 +36,9 @@ def open_store(
     """
     settings = store_settings(home, store, variables)
     with _one_line(store):
-        return FeatureStore(config=_configuration(settings, store))
+        opened = FeatureStore(config=_configuration(settings, store))
+        _ = opened.registry  # connects here, so that the error is of here, too
+        return opened
 
 
 def private_store(
@@ -174,4 +176,4 @@ def _one_line(store: str) -> Iterator[None]:
         raise StoreError(f"{store}: {said}") from error
     except (FeastError, SQLAlchemyError, OSError, ValueError, ImportError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"the feature store of {store} cannot be opened: {said}") from error
+        raise StoreError(f"{store}: {said}") from error
