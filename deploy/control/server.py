@@ -29,6 +29,7 @@ from deploy.control.usage import usage
 from deploy.control.webhooks import Webhooks
 from deploy.dagster_client import DagsterClient
 from deploy.events import LedgerError
+from deploy.features import TRANSFORMER, transformer_port
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.live import configured_clusters
@@ -83,7 +84,13 @@ class Parts:
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
         self.metrics = FindingMetrics(home, configuration)
-        self.scraped = PrometheusTargets(home, ledger, target.servers, self.metrics.serve())
+        own = self.metrics.serve()
+
+        def parts() -> dict[str, int]:
+            port = transformer_port(home, configuration)
+            return {"control": own} | ({} if port is None else {TRANSFORMER: port})
+
+        self.scraped = PrometheusTargets(home, ledger, target.servers, parts)
         self.control = Control(
             home=home,
             configuration=configuration,

@@ -9,6 +9,7 @@ from bentos.model_server.bundle import BundleError, CacheLimits, Limits, bento_d
 from bentos.model_server.bundle import LoggedColumns as Masked
 from bentos.model_server.certificate import CertificateError, HttpParity
 from bentos.model_server.contract import ContractError, Entity, FeatureSource
+from orchestration import bento_builder
 from orchestration import build_bento as module
 from orchestration.build_bento import (
     BuildError,
@@ -44,7 +45,7 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nothing should have been built")
 
-    monkeypatch.setattr(module, "_run_child", refuse)
+    monkeypatch.setattr(bento_builder, "_run_child", refuse)
 
 
 def test_the_tag_names_model_version_variant_and_digest(built: BuiltBento) -> None:
@@ -155,11 +156,11 @@ def test_other_limits_another_model_and_other_packages_give_other_tags(
             build_bento(parts.write(tmp_path), serving, tmp_path, LoggedColumns(never=never))
         return str(asked.value)
 
-    monkeypatch.setattr(module, "_run_child", ask)
+    monkeypatch.setattr(bento_builder, "_run_child", ask)
     assert tag(iris, Serving(max_rows=7)) == built.tag
     tags = {built.tag, tag(iris, Serving(max_rows=8)), tag(models.iris("float64"), Serving())}
     tags.add(tag(iris, Serving(max_rows=7), never=("sepal_length",)))
-    monkeypatch.setattr(module, "serving_requirements", lambda: ["bentoml==0"])
+    monkeypatch.setattr(module, "requirements", lambda _: ["bentoml==0"])
     tags.add(tag(iris, Serving(max_rows=7)))
     assert len(tags) == 5
 
@@ -239,7 +240,7 @@ def test_a_failing_child_is_one_sentence_with_its_last_line(
 def test_a_build_that_takes_too_long_is_ended(
     iris: models.Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(bento_builder, "TIMEOUT_SECONDS", 0.2)
     with pytest.raises(BuildError, match=r"was not done after 0\.2 s"):
         build_bento(iris.write(tmp_path / "model"), Serving(), tmp_path / "home")
 

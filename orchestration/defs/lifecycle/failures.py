@@ -20,7 +20,7 @@ from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
 from deploy.traffic import TrafficError
 from deploy.versions import MissingFileError
-from orchestration.build_bento import BuildError
+from orchestration.bento_builder import BuildError
 from orchestration.export.errors import ExportError
 from orchestration.features.errors import FeatureError
 from orchestration.resources.registry import RegistryError

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +37,15 @@ LOOPBACK = ("127.0.0.1", 50000)
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 
 
-def wait_until_decided(lifecycle: Lifecycle) -> None:
+def wait_for_it(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while lifecycle.model is None and lifecycle.refusal is None:
+    while not happened():
         assert time.monotonic() < deadline, "neither ready nor refused"
         time.sleep(0.01)
+
+
+def wait_until_decided(lifecycle: Lifecycle) -> None:
+    wait_for_it(lambda: lifecycle.model is not None or lifecycle.refusal is not None)
 
 
 def assert_problem(response: Any, status: int, words: str) -> dict[str, Any]:

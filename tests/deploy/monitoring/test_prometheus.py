@@ -108,7 +108,7 @@ def test_it_scrapes_what_the_checks_found_and_alerts_about_it(home: Home, tmp_pa
     write_monitoring_files(quick(), home, tmp_path / "prometheus")
     metrics = FindingMetrics(home, quick())
     try:
-        write_targets(home, [], {}, metrics.serve())
+        write_targets(home, [], {}, {"control": metrics.serve()})
         with prometheus(tmp_path / "prometheus") as client:
 
             def alerts(found: Any) -> set[str]:
