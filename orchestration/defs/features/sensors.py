@@ -45,7 +45,10 @@ def feature_sensors(configuration: Configuration, jobs: Jobs) -> list[dg.SensorD
         # Settings that changed since the definitions were loaded may lack a view.
         names = [name for name in jobs if name in serving.configuration.features.views]
         found = [look(serving, description, name, jobs[name].name, now) for name in names]
-        return dg.SensorResult(run_requests=[request for request in found if request])
+        requests = [request for request in found if request]
+        if not requests:
+            return dg.SkipReason(f"no new view among {', '.join(names)}")
+        return dg.SensorResult(run_requests=requests)
 
     return [sensor]
 
