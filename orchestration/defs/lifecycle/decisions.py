@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
@@ -115,6 +116,22 @@ def chosen_policy(configured: ReleasePolicy, chosen: str | None) -> ReleasePolic
         raise ConfigurationError(
             f"policy {chosen!r}: {error.errors()[0]['msg']} (the run's tag slipway/policy)"
         ) from error
+
+
+def may_predict_otherwise(policy: ReleasePolicy) -> ReleasePolicy:
+    """The policy for a version that was retrained because a check failed, and is better than the
+    one in production on recent labels: that it predicts otherwise is what it was trained for, so
+    no limit on that holds. Errors, refusals, latency and health are judged as ever."""
+    no_limit: dict[str, Any] = {
+        "replay": policy.replay.model_dump() | {"max_disagreement": 1.0},
+        "analysis": policy.analysis.model_dump() | {"max_prediction_shift": 1.0},
+    }
+    if policy.shadow is not None:
+        no_limit["shadow"] = policy.shadow.model_dump() | {
+            "max_disagreement": 1.0,
+            "max_probability_difference": 1.0,
+        }
+    return ReleasePolicy.model_validate(policy.model_dump() | no_limit)
 
 
 def longest_release_seconds(policy: ReleasePolicy) -> float:

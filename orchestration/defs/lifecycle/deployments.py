@@ -7,17 +7,19 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
+from deploy.challenge import ChallengeError
 from deploy.dagster_names import ACTOR_TAG, POLICY_TAG
 from deploy.events import Event
 from deploy.history import Result, release_result, taken_away
 from deploy.rollout import Request
+from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.canary import (
     canary_events,
     canary_metadata,
     ended,
     is_canary,
 )
-from orchestration.defs.lifecycle.decisions import chosen_policy
+from orchestration.defs.lifecycle.decisions import chosen_policy, may_predict_otherwise
 from orchestration.defs.lifecycle.deployment_metadata import deployment_metadata
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
@@ -95,6 +97,10 @@ def _request(
     tags = context.run.tags
     with one_sentence():
         configured = serving.configuration.release_policy(environment, model.name)
+        policy = chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None)
+        if environment == "production" and _is_better(serving, model, context.partition_key):
+            policy = may_predict_otherwise(policy)
+            context.log.info("retrained and better on recent labels: it may predict otherwise")
         return Request(
             release=serving.release(model.name, context.partition_key),
             environment=environment,
@@ -102,8 +108,19 @@ def _request(
             actor=tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster",
             dagster_run=context.run.run_id,
             older_allowed=_asked_for(tags),
-            policy=chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None),
+            policy=policy,
         )
+
+
+def _is_better(serving: Serving, model: Model, version: str) -> bool:
+    """Whether `better_than_production` compared the version with what production serves now."""
+    folder = serving.folder(model.name, version)
+    try:
+        challenge = folder.challenge()
+        challenge.require(folder.onnx_sha256(), serving.champion(model.name))
+    except (MissingFileError, ChallengeError):
+        return False
+    return challenge.comparison is not None
 
 
 def _asked_for(tags: Mapping[str, str]) -> bool:

@@ -5,8 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.model_server.certificate import Certificate
-from orchestration.defs.lifecycle.decisions import Cursor, Decision, new_versions, promotes_itself
+from orchestration.defs.lifecycle.decisions import (
+    Cursor,
+    Decision,
+    may_predict_otherwise,
+    new_versions,
+    promotes_itself,
+)
 from orchestration.resources.registry import FoundVersion
+from serving_config.release import ReleasePolicy, Shadow
 from serving_config.schema import Model
 from tests.deploy.releases import certificate, contract, http
 
@@ -183,3 +190,18 @@ def test_a_version_that_failed_to_register_holds_nobody_up() -> None:
     decision = new_versions(Cursor({"iris": 1}), ["iris"], found, [Model(name="iris")])
     assert decision.requests == [("iris", 3)]
     assert "version 2 failed to register" in decision.notes[0]
+
+
+def test_a_version_that_is_better_on_recent_labels_may_predict_otherwise_and_nothing_else() -> None:
+    policy = ReleasePolicy(policy="canary", steps=(10, 50), shadow=Shadow(share=30))
+    freed = may_predict_otherwise(policy)
+    assert freed.shadow is not None
+    assert freed.shadow.share == 30
+    assert (freed.replay.max_disagreement, freed.shadow.max_disagreement) == (1.0, 1.0)
+    assert freed.analysis.max_prediction_shift == 1.0
+    assert freed.analysis.max_error_increase == policy.analysis.max_error_increase
+    assert (freed.health, freed.steps, freed.replay.rows) == (
+        policy.health,
+        policy.steps,
+        policy.replay.rows,
+    )
