@@ -139,7 +139,9 @@ def firing_alerts(platform: LocalPlatform) -> list[dict[str, Any]]:
     return [
         {
             "alert": alert.labels["alertname"],
-            **{name: alert.labels[name] for name in ("severity", *LABELS)},
+            # An alert about a feature view or a schedule has a subject, and no version.
+            **{name: alert.labels.get(name) for name in ("severity", *LABELS)},
+            "model": alert.labels.get("model") or alert.labels.get("subject"),
             "since": alert.starts_at,
             **alert.annotations,
         }

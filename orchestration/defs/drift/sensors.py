@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -29,6 +30,13 @@ def run_finding(
     )
 
 
+def _words(step: Any) -> str:
+    """Our own sentence where there is one, else the exception's."""
+    if step.user_failure_data and step.user_failure_data.description:
+        return str(step.user_failure_data.description)
+    return str(step.error.message if step.error else "it failed")
+
+
 def schedule_sensors(jobs: Jobs, every_seconds: Mapping[str, float]) -> list[dg.SensorDefinition]:
     """They write the finding of each scheduled job when a run of it ends, whoever started it.
 
@@ -44,9 +52,9 @@ def schedule_sensors(jobs: Jobs, every_seconds: Mapping[str, float]) -> list[dg.
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def failed(context: dg.RunFailureSensorContext, serving: Serving) -> None:
-        errors = [e.step_failure_data.error for e in context.get_step_failure_events()]
-        error = next((e.message for e in errors if e), context.failure_event.message or "")
-        _write(context, serving, "failed", " ".join(error.split())[:500])
+        steps = [event.step_failure_data for event in context.get_step_failure_events()]
+        words = [_words(step) for step in steps] or [context.failure_event.message or "it failed"]
+        _write(context, serving, "failed", " ".join(words[0].split())[:500])
 
     @dg.run_status_sensor(
         name="schedule_success_sensor",

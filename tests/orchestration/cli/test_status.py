@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from deploy.control.alert import Alert, AlertsError, write_alerts
@@ -79,6 +80,25 @@ def test_a_first_release_while_the_status_is_read_does_not_disturb_it(
     for name in ("events", "states"):
         monkeypatch.setattr(Ledger, name, released_after(getattr(Ledger, name)))
     assert [item["model"] for item in live_versions(platform, set())] == ["iris"]
+
+
+def test_an_alert_about_a_schedule_or_a_model_as_a_whole_is_shown_as_well(
+    platform: LocalPlatform,
+) -> None:
+    about = {"kind": "schedule", "environment": "", "subject": "iris_drift"}
+    schedule = replace(
+        FIRING, labels={"alertname": "ScheduleFailed", "severity": "warning"} | about
+    )
+    model = {"alertname": "DataDrift", "severity": "warning", "environment": "production"}
+    drift = replace(FIRING, labels=model | {"model": "iris", "version": "3"})
+    write_alerts(platform.home, [schedule, drift])
+    found = firing_alerts(platform)
+    text = io.StringIO()
+    Console(file=text, width=150).print(alert_table(found))
+    assert "ScheduleFailed" in text.getvalue()
+    assert "iris_drift" in text.getvalue()
+    assert "DataDrift" in text.getvalue()
+    assert (found[1]["model"], found[1]["version"], found[1]["variant"]) == ("iris", "3", None)
 
 
 def test_no_file_is_no_alert_but_a_damaged_one_is_an_error(platform: LocalPlatform) -> None:

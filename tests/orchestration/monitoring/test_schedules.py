@@ -98,5 +98,5 @@ def test_a_scheduled_run_that_fails_is_a_finding_until_one_succeeds(
             assert finding.status == status
             assert finding.valid_seconds == 3600.0
             if broken[0]:
-                assert "MLflow at http://127.0.0.1:5000 does not answer" in finding.summary
+                assert finding.summary == "MLflow at http://127.0.0.1:5000 does not answer"
             broken[0] = False

@@ -40,10 +40,12 @@ class World:
         return self.serving.folder("iris", 1)
 
     def rows(self, count: int, shift: float = 0.0) -> pd.DataFrame:
-        """Irises, drawn from the training rows; shift: in centimetres."""
-        from orchestration.examples.iris import split
+        """Irises, drawn from those of the data set; shift: in centimetres."""
+        from sklearn.datasets import load_iris
 
-        known, *_ = split()
+        from orchestration.examples.iris import COLUMNS
+
+        known = load_iris(as_frame=True).data.set_axis(list(COLUMNS), axis=1)
         return known.sample(count, replace=True, random_state=count).reset_index(drop=True) + shift
 
     def serve(
