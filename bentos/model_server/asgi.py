@@ -83,13 +83,14 @@ class Request:
     started: `time.monotonic()` when it came in; client: its IP address, as a proxy on this machine
     may state it; peer: the IP address of the socket's other end; caller: the name of its
     API key, once that is known; rows: of its inference; scored: its answer, where the access log
-    is to tell it; cache: what the response cache had for it, where there is one; uvicorn: see
+    is to tell it; cache: what the response cache had for it, where there is one; entities, lookups:
+    where it has entities, by row, them and what was looked up for them, as JSON; uvicorn: see
     uvicorn_request.
     """
 
     __slots__ = (
-        "_bodies", "_receive", "cache", "caller", "client", "headers", "id", "method", "path",
-        "peer", "rows", "scored", "started", "uvicorn",
+        "_bodies", "_receive", "cache", "caller", "client", "entities", "headers", "id", "lookups",
+        "method", "path", "peer", "rows", "scored", "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: ArrivingBodies) -> None:
@@ -107,6 +108,8 @@ class Request:
         self.scored: Scored | None = None
         self.caller = ""
         self.cache: str | None = None
+        self.entities: list[str] | None = None
+        self.lookups: list[str] | None = None
         self._receive = receive
         self._bodies = bodies
 

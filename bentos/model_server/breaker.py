@@ -1,4 +1,4 @@
-"""A circuit breaker for a store that may fail: the response cache's Redis, the features'."""
+"""A circuit breaker for what may fail: the response cache's Redis, the feature transformer."""
 
 import logging
 import time

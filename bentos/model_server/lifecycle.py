@@ -21,6 +21,7 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.codec import Codec
 from bentos.model_server.contract import ContractError
 from bentos.model_server.cors import Cors
+from bentos.model_server.entities import EntityInference, entity_inference
 from bentos.model_server.executors import (
     Executor,
     Inline,
@@ -67,6 +68,7 @@ class LoadedModel:
         execution: Execution,
         metrics: Metrics,
         cache: CachedInference | None,
+        entities: EntityInference | None = None,
     ) -> None:
         folder, session = verified.folder, verified.session
         self.contract = folder.contract
@@ -79,6 +81,7 @@ class LoadedModel:
         executor: Executor = Inline(session) if inline else OneThread(session)
         self._batcher = Batcher(session, folder.limits, metrics, executor)
         self.cache = cache
+        self.entities = entities
 
     async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
         """Score the validated rows of one request; at least one row. Raises as Batcher.infer."""
@@ -96,6 +99,8 @@ class LoadedModel:
     async def close(self) -> None:
         """At shutdown."""
         self._batcher.close()
+        if self.entities is not None:
+            await self.entities.close()
         if self.cache is not None:
             await self.cache.close()
 
@@ -153,7 +158,8 @@ class Lifecycle:
             self._describe(folder)
             verified = await asyncio.to_thread(load_model, folder, self.settings.threads)
             cache = await self._start_cache(folder)
-            model = LoadedModel(verified, self.settings.execution, self.metrics, cache)
+            entities = entity_inference(folder.contract, folder.limits, self.settings, self.metrics)
+            model = LoadedModel(verified, self.settings.execution, self.metrics, cache, entities)
             self.metrics.describe(model.contract, self.settings.bento)
         except REFUSALS as error:
             self.refusal = str(error)

@@ -38,6 +38,8 @@ COUNTERS: CounterTable = {
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
     "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
     "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
+    "slipway_entity_lookups": ("Look-ups for requests with entities, by result.", ("result",)),
+    "slipway_entity_defaults": ("Looked up values that a default stands in for.", ("feature",)),
     "slipway_cache": ("Rows in the response cache: hits, misses and so on.", ("outcome",)),
 }
 GAUGES: Gauges = {
@@ -52,6 +54,11 @@ HISTOGRAMS: Histograms = {
     ),
     "slipway_batch_rows": ("Rows computed together.", (), ROWS),
     "slipway_batch_wait_seconds": ("From the queue to a batch, in seconds.", (), WAITS),
+    "slipway_entity_lookup_seconds": (
+        "From a request's entities to their features, in seconds.",
+        (),
+        SECONDS,
+    ),
     "slipway_top_probability": ("Probability of the predicted class.", (), SHARES),
     "slipway_prediction_value": ("Predicted values of a regression.", (), VALUES),
 }
@@ -106,6 +113,11 @@ class Metrics:
         self._batches = Histogram(self._cells, "slipway_batch_rows")
         self._waits = Histogram(self._cells, "slipway_batch_wait_seconds")
         self._top = Histogram(self._cells, "slipway_top_probability")
+
+    @property
+    def cells(self) -> Cells:
+        """For what is counted elsewhere."""
+        return self._cells
 
     def describe(self, contract: Contract, bento: str) -> None:
         """Set the info series, and start each class at zero so that a rate can be taken."""

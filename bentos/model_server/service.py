@@ -5,7 +5,9 @@ load ONNX Runtime are imported in the workers alone.
 
 Variables: SLIPWAY_WORKERS and SLIPWAY_THREADS (1), SLIPWAY_MODEL_DIR (`model` beside `bentos`),
 SLIPWAY_DRAIN_SECONDS (0.5), SLIPWAY_ACCESS_LOG (1; 0 writes none), SLIPWAY_EXECUTION (auto),
-SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none).
+SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none),
+SLIPWAY_FEATURES_URL, SLIPWAY_FEATURES_TIMEOUT and SLIPWAY_FEATURES_KEY_FILE (of the feature
+transformer, for a model with a feature service; none, 2 s, none).
 """
 
 from typing import TYPE_CHECKING

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bentos.model_server.http_client import require_url
+
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
 Execution = Literal["auto", "inline", "thread"]
@@ -21,7 +23,8 @@ class Settings:
 
     threads: intra-op threads of ONNX Runtime; drain_seconds: between SIGTERM and the end of
     listening; execution: where batches are computed, see executors; keys, keys_required: see Keys;
-    cache_url: of a Redis, it may hold a password.
+    cache_url: of a Redis, it may hold a password; features_url, features_timeout, features_key: of
+    the feature transformer, the seconds to wait for it, the file with the key that it demands.
     """
 
     model_folder: Path
@@ -33,6 +36,9 @@ class Settings:
     keys: Path | None = None
     keys_required: bool = False
     cache_url: str | None = field(default=None, repr=False)
+    features_url: str | None = None
+    features_timeout: float = 2
+    features_key: Path | None = None
 
 
 def _number(variable: str, default: str, least: float) -> float:
@@ -59,13 +65,23 @@ def _execution() -> Execution:
             raise ValueError(f"SLIPWAY_EXECUTION must be auto, inline or thread, is {other!r}")
 
 
-def _keys() -> Path | None:
-    text = os.environ.get("SLIPWAY_KEYS")
+def _absolute(variable: str) -> Path | None:
+    text = os.environ.get(variable)
     path = Path(text) if text else None
-    # Workers run in the Bento's folder: there is no file at a relative path, and all would be open.
+    # Workers run in the Bento's folder, where a relative path means something else.
     if path is not None and not path.is_absolute():
-        raise ValueError(f"SLIPWAY_KEYS must be an absolute path, is {text!r}")
+        raise ValueError(f"{variable} must be an absolute path, is {text!r}")
     return path
+
+
+def _features_url() -> str | None:
+    url = os.environ.get("SLIPWAY_FEATURES_URL") or None
+    if url is not None:
+        try:
+            require_url(url)
+        except ValueError as error:
+            raise ValueError(f"SLIPWAY_FEATURES_URL: {error}") from None
+    return url
 
 
 def from_environment(bento: str) -> Settings:
@@ -77,7 +93,10 @@ def from_environment(bento: str) -> Settings:
         drain_seconds=_number("SLIPWAY_DRAIN_SECONDS", "0.5", least=0),
         access_log=os.environ.get("SLIPWAY_ACCESS_LOG") != "0",
         execution=_execution(),
-        keys=_keys(),
+        keys=_absolute("SLIPWAY_KEYS"),
         keys_required=os.environ.get("SLIPWAY_KEYS_REQUIRED") == "1",
         cache_url=os.environ.get("SLIPWAY_CACHE_URL") or None,
+        features_url=_features_url(),
+        features_timeout=_number("SLIPWAY_FEATURES_TIMEOUT", "2", least=0.001),
+        features_key=_absolute("SLIPWAY_FEATURES_KEY_FILE"),
     )

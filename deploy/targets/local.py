@@ -32,14 +32,21 @@ from deploy.targets.base import Endpoint, TargetError
 from deploy.targets.compare_logs import KEPT
 from deploy.targets.holds import alone, forget, holding, starting
 from deploy.targets.metrics_text import scrape
+from serving_config.features import Features
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
+_SHIPPED = Features()
 _NO_SETTINGS = Environment(name="none")  # of an environment that was taken out of the settings
 
 
 def server_process(
-    name: str, port: int, tag: str, environment: Environment, home: Home
+    name: str,
+    port: int,
+    tag: str,
+    environment: Environment,
+    home: Home,
+    features: Features = _SHIPPED,
 ) -> ProcessSpec:
     """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`."""
     scripts = Path(sys.executable).parent
@@ -49,6 +56,10 @@ def server_process(
         "SLIPWAY_THREADS": str(environment.threads),
         "SLIPWAY_KEYS": str(home.keys),
         "SLIPWAY_ACCESS_LOG": "1" if environment.access_log else "0",
+        "SLIPWAY_FEATURES_URL": f"http://127.0.0.1:{features.port}",
+        "SLIPWAY_FEATURES_TIMEOUT": str(features.timeout_seconds),
+        # Also while there is none: the first key may be added while the server runs.
+        "SLIPWAY_FEATURES_KEY_FILE": str(home.platform_key),
     }
     if home.platform_key.exists():  # keys are in use: without them nobody is let in
         variables["SLIPWAY_KEYS_REQUIRED"] = "1"
@@ -101,7 +112,10 @@ class LocalTarget:
         with starting(self.home):
             if name not in self.servers():
                 settings = self.configuration.environments[environment]
-                process = server_process(name, free_port(), release.tag, settings, self.home)
+                process = server_process(
+                    *(name, free_port(), release.tag, settings, self.home),
+                    features=self.configuration.features,
+                )
                 self._supervisor.add(process, self.working_directory)
         return name
 

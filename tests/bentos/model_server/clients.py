@@ -55,7 +55,7 @@ def assert_problem(response: Any, status: int, words: str) -> dict[str, Any]:
     assert problem["status"] == status
     assert problem["type"].startswith("urn:slipway:problem:")
     assert problem["request_id"] == response.headers["x-request-id"]
-    assert words in problem["detail"]
+    assert words in problem["detail"], problem
     assert "Traceback" not in response.text
     return problem
 
@@ -86,14 +86,16 @@ def serving(
     cache_url: str | None = None,
     *,
     access_log: bool = False,
+    **more: Any,
 ) -> Iterator[App]:
-    """The application in this process, ready."""
+    """The application in this process, ready. more: fields of Settings."""
     settings = Settings(
         parts.write(folder, limits),
         "test:1",
         access_log=access_log,
         keys=keys,
         cache_url=cache_url,
+        **more,
     )
     lifecycle = Lifecycle(settings, Metrics(None))
     with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:

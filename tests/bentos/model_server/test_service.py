@@ -290,6 +290,38 @@ def test_the_cache_of_the_environment_is_a_variable(
     assert from_environment("iris:3").cache_url == url
 
 
+def test_the_feature_transformer_is_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_environment("iris:3").features_url is None
+    monkeypatch.setenv("SLIPWAY_FEATURES_URL", "http://127.0.0.1:8090")
+    monkeypatch.setenv("SLIPWAY_FEATURES_TIMEOUT", "0.25")
+    monkeypatch.setenv("SLIPWAY_FEATURES_KEY_FILE", "/run/platform.key")
+    settings = from_environment("iris:3")
+    assert settings.features_url == "http://127.0.0.1:8090"
+    assert settings.features_timeout == 0.25
+    assert settings.features_key == Path("/run/platform.key")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SLIPWAY_FEATURES_URL", "127.0.0.1:8090"),
+        ("SLIPWAY_FEATURES_URL", "ftp://features.example"),
+        ("SLIPWAY_FEATURES_URL", "http://:8090"),
+        ("SLIPWAY_FEATURES_URL", "http://features.example:port"),
+        ("SLIPWAY_FEATURES_URL", "ftp://user:secret@features.example"),
+        ("SLIPWAY_FEATURES_TIMEOUT", "0"),
+        ("SLIPWAY_FEATURES_KEY_FILE", "platform.key"),
+    ],
+)
+def test_a_feature_transformer_that_cannot_be_asked_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=variable) as refused:
+        from_environment("iris:3")
+    assert "secret" not in str(refused.value)
+
+
 # Importing BentoML warns about what it imports itself.
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .__get_pydantic_core_schema__:DeprecationWarning")
