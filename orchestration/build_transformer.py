@@ -81,7 +81,7 @@ def is_intact(tag: str, digest: str, bento_home: Path) -> bool:
 
 
 def _assemble(context: Path, config: FeaturesConfig) -> None:
-    ours = sources("model_server", "feature_transformer")
+    ours = sources("model_server", "prediction_log", "feature_transformer")
     copy_packages(context, Path(bentos.__file__).parents[1], ours)
     copy_packages(context, Path(feature_repo.__file__).parents[1], definitions())
     (context / FEATURES_JSON).write_bytes(msgspec.json.encode(config, order="sorted") + b"\n")
