@@ -105,6 +105,7 @@ def test_it_has_the_definitions_and_pinned_packages_and_no_model(built: BuiltBen
     assert sorted(item.name for item in (source / "bentos").iterdir() if item.is_dir()) == [
         "feature_transformer",
         "model_server",
+        "prediction_log",
     ]
     assert not (source / "model").exists()
     pins = (source / "requirements.txt").read_text().split()
