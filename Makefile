@@ -56,6 +56,7 @@ check: $(DEV) ## linters, types and the import rule alone
 bench: $(DEV) ## measure the platform, the model server against its peers, and releases; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.platform
 	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.prediction_log
 	@$(BIN)/python -m benchmarks.releases
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))

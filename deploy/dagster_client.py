@@ -131,9 +131,17 @@ class DagsterClient:
             raise DagsterError(f"partition {key}: {data.get('message', data['__typename'])}")
 
     def launch(
-        self, job: str, partition: str, tags: dict[str, str], steps: list[str] | None = None
+        self,
+        job: str,
+        partition: str,
+        tags: dict[str, str],
+        steps: list[str] | None = None,
+        configuration: dict[str, Any] | None = None,
     ) -> str:
-        """Start a run of a job for one partition; returns its id."""
+        """Start a run of a job for one partition; returns its id.
+
+        configuration: the run's, as Dagster has it: `{"ops": {…}}`.
+        """
         selector = {
             "repositoryLocationName": LOCATION,
             "repositoryName": REPOSITORY,
@@ -146,6 +154,8 @@ class DagsterClient:
                 "tags": [{"key": key, "value": value} for key, value in run_tags.items()]
             },
         }
+        if configuration:
+            parameters["runConfigData"] = configuration
         if steps:
             parameters["stepKeys"] = steps
         data = self._query(

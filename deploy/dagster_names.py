@@ -1,9 +1,17 @@
 """What Dagster's side calls what others start: importing Dagster for it would cost 2 s."""
 
+from typing import Literal
+
 # Who started the run, as the ledger will say.
 ACTOR_TAG = "slipway/actor"
 # Of a person's run: how this once the version replaces the one that serves.
 POLICY_TAG = "slipway/policy"
+# Of a person's drift run: hours of the window, in place of the settings'.
+WINDOW_TAG = "slipway/window_hours"
+
+# Why a model is trained, and which finding asked for it.
+REASON_TAG = "slipway/reason"
+FINDING_TAG = "slipway/finding"
 
 
 def identifier(model: str) -> str:
@@ -19,3 +27,23 @@ def job_name(model: str, environment: str) -> str:
 def partitions_name(model: str) -> str:
     """The dynamic partitions whose keys are the model's versions."""
     return f"{model}_versions"
+
+
+def monitoring_job(model: str, kind: Literal["drift", "quality"]) -> str:
+    """The job that looks at what the model's live traffic says."""
+    return f"{identifier(model)}_{kind}"
+
+
+def materialize_job(view: str) -> str:
+    """The job that materializes a feature view."""
+    return f"materialize_{view}"
+
+
+def training_job(model: str) -> str:
+    """The job that trains the model."""
+    return f"{identifier(model)}_training"
+
+
+def audit_job(model: str) -> str:
+    """The job that compares the features a model was served with the offline store."""
+    return f"{identifier(model)}_feature_audit"

@@ -4,6 +4,7 @@ A finding is the latest word on one subject; its history is in Dagster.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,23 @@ def read_findings(home: Home) -> Iterator[Finding]:
     for path in sorted(home.findings.glob("*/*.json")):
         if (found := _read(path)) is not None:
             yield found
+
+
+def readable(home: Home) -> tuple[list[Finding], list[str]]:
+    """Those that can be read, and of each damaged one what is wrong: it hides no other."""
+    found, damaged = [], []
+    for path in sorted(home.findings.glob("*/*.json")):
+        try:
+            if (finding := _read(path)) is not None:
+                found.append(finding)
+        except FindingsError as error:
+            damaged.append(str(error))
+    return found, damaged
+
+
+def age_seconds(finding: Finding, now: datetime) -> float:
+    """Since it was written."""
+    return max(0.0, (now - datetime.fromisoformat(finding.at)).total_seconds())
 
 
 def _read(path: Path) -> Finding | None:

@@ -14,6 +14,7 @@ from bentos.model_server.answers import label_key
 from bentos.model_server.certificate import Answer
 from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.golden import difference
+from deploy.gateway.routes import PROBE
 from deploy.targets.base import Endpoint, TargetError
 
 _PATIENCE_SECONDS = 120.0
@@ -43,7 +44,7 @@ class Asked:
         # httpx refuses to write Infinity; Python's own json spells it as clients do by mistake.
         content = json.dumps(body)
         # What is asked is what this server computes, not what it remembers.
-        headers = {"content-type": "application/json", "cache-control": "no-cache"}
+        headers = {"content-type": "application/json", "cache-control": "no-cache", PROBE: "golden"}
         try:
             return self._client.post(path, content=content, headers=headers)
         except httpx.HTTPError as error:

@@ -1,8 +1,10 @@
 """SLIPWAY_HOME: the one folder that holds the local platform's state."""
 
 import os
+import secrets
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +94,12 @@ class Home:
         return self.run / "platform.key"
 
     @property
+    def pii_key(self) -> Path:
+        """The key by which the prediction log hashes columns, for its owner alone. With another
+        one the same value has another hash."""
+        return self.root / "pii.key"
+
+    @property
     def ledger_url(self) -> str:
         """The ledger's SQLAlchemy URL."""
         return f"sqlite:///{self.root / 'ledger.db'}"
@@ -120,6 +128,7 @@ class Home:
                 self.reports,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_key(self.pii_key)
             probe = self.run / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -132,6 +141,17 @@ class Home:
             raise HomeError(f"{self.run} belongs to another user: set SLIPWAY_HOME")
         self.run.chmod(stat.S_IRWXU)
         return self
+
+
+def _make_key(path: Path) -> None:
+    """32 random bytes as hex, where there is no key yet; of two processes one makes it."""
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_atomically(temporary, secrets.token_hex(32).encode(), mode=0o600)
+    with suppress(FileExistsError):
+        os.link(temporary, path)
+    temporary.unlink()
 
 
 def find_home(checkout: Path, variables: Mapping[str, str] = os.environ) -> Home:

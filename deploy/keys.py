@@ -14,10 +14,18 @@ from hashlib import sha256
 
 import msgspec
 
-from bentos.model_server.keys import ID_LENGTH, NAME, PREFIX, KeyEntry, KeyFile, Scope, read_keys
+from bentos.model_server.keys import (
+    ID_LENGTH,
+    NAME,
+    PLATFORM,
+    PREFIX,
+    KeyEntry,
+    KeyFile,
+    Scope,
+    read_keys,
+)
 from deploy.home import Home, write_atomically
 
-PLATFORM = "slipway-platform"
 MAX_KEYS = 1000
 _SECRET_BYTES = 24
 

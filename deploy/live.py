@@ -1,8 +1,8 @@
 """The clusters of what is live."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from deploy.events import State
+from deploy.events import Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from serving_config.schema import Configuration
@@ -40,3 +40,8 @@ def configured_clusters(ledger: Ledger, configuration: Configuration) -> set[str
 def live_clusters(ledger: Ledger) -> set[str]:
     """The clusters of all live versions."""
     return clusters(ledger.states().values())
+
+
+def most_traffic(live: Sequence[Live]) -> Live | None:
+    """The one with the most traffic, which has MLflow's alias; of two with as much, the older."""
+    return max(live, key=lambda item: (item.weight, -item.version), default=None)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.features import transformer_process, uses_features
 from deploy.gateway.envoy import envoy_command, write_static
 from deploy.home import Home, write_atomically
 from deploy.processes import MARKER, require_free
@@ -58,6 +59,7 @@ class LocalPlatform:
             "SLIPWAY_CONFIG": str(self.config_folder),
             "DAGSTER_HOME": str(self.home.dagster),
             "BENTOML_HOME": str(self.home.bentoml),
+            "SLIPWAY_FEATURES_HOME": str(self.home.features),
             "MLFLOW_TRACKING_URI": self.configuration.platform.mlflow.uri,
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -90,6 +92,9 @@ class LocalPlatform:
             variable = f"SLIPWAY_{name.upper()}_PORT"
             port = getattr(platform, name).port
             require_free(port, f"{name}.port in serving_config/platform.yaml or {variable}")
+        if uses_features(self.configuration):
+            setting = "port in serving_config/features.yaml or SLIPWAY_FEATURES_PORT"
+            require_free(self.configuration.features.port, setting)
 
     def write_files(self) -> None:
         """Dagster's and Envoy's own configuration files."""
@@ -111,7 +116,9 @@ class LocalPlatform:
         gateway = ProcessSpec("gateway", envoy_command(self.home))
         # Its grace is above the two seconds in which it ends.
         control = ProcessSpec("control", [sys.executable, "-m", "deploy.control"], {}, 5.0)
-        return [gateway, control, *own_registry, *self._dagster()]
+        transformer = transformer_process(self.home, self.configuration)
+        features = [] if transformer is None else [transformer]
+        return [gateway, control, *own_registry, *features, *self._dagster()]
 
     def _mlflow(self) -> ProcessSpec:
         folder = self.home.mlflow

@@ -1,15 +1,20 @@
-"""Prediction receipts: what stands behind one answer, from the logs, the ledger and the Bento."""
+"""Prediction receipts: what stands behind one answer, from the access logs, the prediction log, the
+ledger and the Bento."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
+from deploy.events import Event
+from deploy.gateway.routes import cluster_name
+from deploy.history import moment_of
 from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.log_search import GatewayLine, RequestLine, ServerLine, find_lines, log_files, log_names
 from deploy.logs import MAX_BYTES
+from deploy.predictions.requests import LoggedRow, find_request
 from deploy.provenance import Deployment, served_by
 from serving_config.schema import Configuration
 
@@ -17,18 +22,21 @@ _GATEWAY = "gateway-access"
 # What the gateway's log holds of an id, and a model server takes.
 _LONGEST_ID = 128
 _ONLY_SERVER = "only the model server's log has it"
+_ONLY_ROWS = "the access logs do not have it (any more): this is what the prediction log has"
+_COPY = "it was a copy of a request, answered for nobody"
+_ROWS_SHOWN = 20
 
 
 class UnknownRequestError(LookupError):
-    """No log line has the request."""
+    """Neither an access log nor the prediction log has the request."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """One answer. time: when the request came (of a server's line alone, when it was answered).
 
     details: why the gateway answered by itself, in Envoy's words. caller: the key's name; caller,
-    rows and trace_id are the model server's. deployment: None where no version answered. notes:
-    what could not be found.
+    rows and trace_id are the model server's. deployment: None where no version answered. logged:
+    its first twenty rows in the prediction log. notes: what could not be found.
     """
 
     request_id: str
@@ -44,6 +52,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None = None
     trace_id: str | None = None
     deployment: Deployment | None = None
+    logged: tuple[LoggedRow, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -52,8 +61,8 @@ def receipt(
 ) -> tuple[Receipt, ...]:
     """One for each request that had the id (a client may use one again), newest last; never none.
 
-    configuration: for links to MLflow and Dagster. Raises UnknownRequestError, LedgerError, and
-    OSError for a log that cannot be read.
+    configuration: for links to MLflow and Dagster, and the prediction log. Raises
+    UnknownRequestError, LedgerError, and OSError for a log that cannot be read.
     """
     if not 0 < len(request_id) <= _LONGEST_ID:
         raise UnknownRequestError(
@@ -61,19 +70,84 @@ def receipt(
         )
     lines = find_lines(log_files(home.logs, _GATEWAY), request_id, GatewayLine)
     receipts = [_of_gateway(home, line) for line in lines] or _of_servers(home, request_id)
+    events = ledger.events()
+    rows: list[LoggedRow] = []
+    if configuration is not None:
+        times = [item.time for item in receipts]
+        rows = find_request(home, configuration, request_id, times)
+    if not receipts:
+        receipts = _of_rows(request_id, rows, events)
     if not receipts:
         raise UnknownRequestError(
             f"no log line has request {request_id[:40]!r}: a line is written about a second after "
             f"the answer, {home.logs} keeps the last {MAX_BYTES >> 20} MB or more of each log, and "
-            "gateway.access_log may be off"
+            "gateway.access_log may be off; nor has the prediction log a row of it"
         )
-    events = ledger.events()
     return tuple(
-        _with_deployment(item, *served_by(item.server, item.time, events, home, configuration))
+        _with_rows(
+            _with_deployment(item, *served_by(item.server, item.time, events, home, configuration)),
+            rows,
+        )
         if item.server is not None and item.answered_by == "server"
         else item
         for item in receipts
     )
+
+
+def _of_rows(request_id: str, rows: Sequence[LoggedRow], events: Sequence[Event]) -> list[Receipt]:
+    """Where no access log has it (any more): one for each version and time."""
+    requests: dict[tuple[object, ...], list[LoggedRow]] = {}
+    for row in rows:
+        key = (row.time, row.environment, row.model, row.version, row.source)
+        requests.setdefault(key, []).append(row)
+    return [_of_request(request_id, own, events) for own in requests.values()]
+
+
+def _of_request(request_id: str, rows: Sequence[LoggedRow], events: Sequence[Event]) -> Receipt:
+    first = rows[0]
+    server = _server_of(first, events)
+    unknown = f"the ledger never had {first.model} {first.version} live in {first.environment}"
+    return Receipt(
+        request_id=request_id,
+        time=first.time,
+        method=None,
+        path=None,
+        status=first.status,
+        duration_ms=first.latency_ms,
+        answered_by="server",
+        server=server,
+        rows=len(rows),
+        logged=tuple(rows[:_ROWS_SHOWN]),
+        notes=(
+            _ONLY_ROWS,
+            *((_COPY,) if first.source == "mirror" else ()),
+            *((unknown,) if server is None else ()),
+        ),
+    )
+
+
+def _server_of(row: LoggedRow, events: Iterable[Event]) -> str | None:
+    """The gateway's name for the server; the last one until then, of several builds."""
+    found = None
+    for event in events:
+        for live in (
+            event.live if (event.environment, event.model) == (row.environment, row.model) else ()
+        ):
+            if (live.label, live.onnx_sha256) == (row.version, row.onnx_sha256):
+                if found is not None and moment_of(event) > row.time:
+                    return found
+                found = cluster_name(row.environment, row.model, live)
+    return found
+
+
+def _with_rows(item: Receipt, rows: Sequence[LoggedRow]) -> Receipt:
+    """What the version's own log has of a request that an access log has."""
+    if item.deployment is None or item.logged:
+        return item
+    of = item.deployment
+    server = (of.environment, of.model, of.version)
+    own = [row for row in rows if (row.environment, row.model, row.version) == server]
+    return msgspec.structs.replace(item, logged=tuple(own[:_ROWS_SHOWN]))
 
 
 def _of_line(

@@ -1,17 +1,19 @@
 """Replay: what a candidate answers before any client's request reaches it.
 
-Its own golden rows have to come back as its certificate says. On the golden rows of the version
-that serves, how far the two agree is measured, and limited by the policy.
+Its own golden rows have to come back as its certificate says. On the last rows that clients sent,
+or the golden rows of the version that serves, how far the two agree is measured, and limited by the
+policy.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from bentos.model_server.answers import label_key, version_header
 from bentos.model_server.certificate import Golden
+from bentos.model_server.contract import Contract
 from deploy.analysis.agreement import disagree
 from deploy.analysis.replayed import Own, Pair, findings, reason
 from deploy.analysis.verdict import Analysis
@@ -24,6 +26,8 @@ from deploy.targets.base import Endpoint, Target
 from serving_config.release import Replay
 
 Row = Mapping[str, Any]
+# The last rows that clients sent: environment, model, the inputs, how many.
+Logged = Callable[[str, str, Contract, int], Sequence[Row]]
 _REFUSED = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
 
 
@@ -62,8 +66,11 @@ def replay(
     )
 
 
-def replay_gate(target: Target, releases: Callable[[Live], Release]) -> Gate:
-    """Golden requests through the gateway: the candidate's own, and those of the stable version."""
+def replay_gate(
+    target: Target, releases: Callable[[Live], Release], logged: Logged | None = None
+) -> Gate:
+    """Through the gateway: the candidate's golden requests, and what `logged` has, or the golden
+    requests of the stable version."""
 
     def gate(request: Request, state: State) -> Analysis:
         candidate = request.release.live()
@@ -74,9 +81,21 @@ def replay_gate(target: Target, releases: Callable[[Live], Release]) -> Gate:
             target.endpoint(state.environment, state.model, stable) if stable else None,
             releases(stable).certificate.golden if stable else None,
             request.policy.replay,
+            _logged_rows(request, state, releases(stable), logged) if stable and logged else None,
         )
 
     return gate
+
+
+def _logged_rows(
+    request: Request, state: State, stable: Release, logged: Logged
+) -> Sequence[Row] | None:
+    """None where the golden rows tell more."""
+    wanted = request.policy.replay.rows
+    if not wanted:
+        return None
+    found = logged(state.environment, state.model, stable.bundle.contract, wanted)
+    return found if len(found) >= min(wanted, len(stable.certificate.golden.rows)) else None
 
 
 def _own(asked: Asked, release: Release) -> Own:

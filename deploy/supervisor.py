@@ -67,7 +67,11 @@ def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
             except ReleaseError as error:
                 logger.error("%s is not started: %s", name, error)
                 continue
-            specs.append(server_process(name, next(ports), live.bento, settings, platform.home))
+            spec = server_process(
+                *(name, next(ports), live.bento, settings, platform.home),
+                features=platform.configuration.features,
+            )
+            specs.append(spec)
     return specs
 
 

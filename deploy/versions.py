@@ -13,6 +13,7 @@ from bentos.model_server.certificate import (
     decode_certificate,
 )
 from bentos.model_server.contract import Contract, decode_contract
+from deploy.challenge import Challenge, decode_challenge
 from deploy.events import Live
 from deploy.home import Home, write_atomically
 from deploy.release import Release, ReleaseError
@@ -78,6 +79,10 @@ class VersionFolder:
         """The certificate, which knows of the smoke test once that ran."""
         return decode_certificate(self._read("certificate.json", "conversion_parity"))
 
+    def challenge(self) -> Challenge:
+        """How the version did against the one in production."""
+        return decode_challenge(self._read("challenger.json", "better_than_production"))
+
     def bento(self) -> BuiltRelease:
         """The Bento that was built last."""
         return msgspec.json.decode(self._read("bento.json", "bento"), type=BuiltRelease)
@@ -87,7 +92,8 @@ class VersionFolder:
         contract_file = self.path / "contract.json"
         old = [path.read_bytes() for path in (self.onnx, contract_file) if path.exists()]
         if old != [onnx, contract.encode()]:
-            (self.path / "certificate.json").unlink(missing_ok=True)
+            for proof in ("certificate.json", "challenger.json"):
+                (self.path / proof).unlink(missing_ok=True)
         self._write("model.onnx", onnx)
         self._write("contract.json", contract.encode())
 
@@ -108,6 +114,10 @@ class VersionFolder:
     def write_certificate(self, certificate: Certificate) -> None:
         """Replace the certificate."""
         self._write("certificate.json", certificate.encode())
+
+    def write_challenge(self, challenge: Challenge) -> None:
+        """Replace what is known of the version against the one in production."""
+        self._write("challenger.json", challenge.encode())
 
     def write_bento(self, built: BuiltRelease) -> None:
         """Remember the Bento."""

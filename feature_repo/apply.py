@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from feature_repo.description import Description, write_description
+from feature_repo.description import Description, digest, write_description
 from feature_repo.home import features_home
 
 
@@ -16,7 +16,7 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     Doing it again changes nothing. StoreError and DefinitionError are one line each.
     """
     definitions = _definitions()
-    from feature_repo.describe import describe, digest
+    from feature_repo.describe import describe
     from feature_repo.sources import read_below
     from feature_repo.store import FOLDER, applied, feast_objects, open_store
 

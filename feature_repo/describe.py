@@ -1,9 +1,7 @@
 """The document that describes the definitions, made from the Feast objects."""
 
-import hashlib
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from feast import FeatureService, FeatureView, OnDemandFeatureView, PushSource
@@ -51,15 +49,6 @@ def describe(project: str, objects: Iterable[Any], digest: str) -> Description:
     return Description(
         project, digest, views, tuple(_service(item, views, requests) for item in services)
     )
-
-
-def digest(store: Path) -> str:
-    """SHA-256 of this folder's Python files and the store's settings file."""
-    found = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.glob("*.py")), store):
-        data = path.read_bytes()
-        found.update(f"{path.name} {len(data)}\n".encode() + data)
-    return found.hexdigest()
 
 
 def _feature_view(view: FeatureView) -> View:

@@ -4,6 +4,7 @@ Written when the definitions are applied, so that whoever needs names and types 
 server's contract, the CLI, Dagster's assets) need not import Feast, which takes seconds.
 """
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -91,3 +92,12 @@ def write_description(home: Path, description: Description) -> None:
 def read_description(home: Path) -> Description:
     """FileNotFoundError where nothing was applied; msgspec.ValidationError for another format."""
     return msgspec.json.decode((home / DESCRIPTION).read_bytes(), type=Description)
+
+
+def digest(store: Path) -> str:
+    """SHA-256 of this folder's Python files and the store's settings file."""
+    found = hashlib.sha256()
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), store):
+        data = path.read_bytes()
+        found.update(f"{path.name} {len(data)}\n".encode() + data)
+    return found.hexdigest()

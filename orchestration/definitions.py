@@ -5,12 +5,24 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.defs.drift.assets import monitoring_assets
+from orchestration.defs.drift.schedules import monitoring_jobs, monitoring_schedules
+from orchestration.defs.drift.sensors import schedule_sensors
+from orchestration.defs.features.assets import feature_assets
+from orchestration.defs.features.audit import audit_assets, audit_jobs, audit_schedules
+from orchestration.defs.features.jobs import feature_jobs, feature_schedules
+from orchestration.defs.features.sensors import feature_sensors
 from orchestration.defs.lifecycle.assets import lifecycle_assets
 from orchestration.defs.lifecycle.checks import lifecycle_checks
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
 from orchestration.defs.lifecycle.traffic import traffic_spec
+from orchestration.defs.predictions.assets import prediction_assets
+from orchestration.defs.predictions.jobs import COMPACTION_JOB, prediction_jobs
+from orchestration.defs.retraining.gate import better_than_production
+from orchestration.defs.retraining.sensor import retraining_sensors
+from orchestration.defs.retraining.training import training_assets, training_jobs
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
@@ -22,17 +34,52 @@ def defs() -> dg.Definitions:
     configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
     models = list(configuration.models.values())
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
+    training = training_jobs(configuration)
+    audits = audit_jobs(configuration)
+    of_features = feature_jobs(configuration)
+    monitoring = {name: job for m in models for name, job in monitoring_jobs(m).items()}
+    of_log, log_schedules, log_sensors = prediction_jobs()
+    scheduled = {**of_features, **audits, **monitoring}
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
             *(traffic_spec(model) for model in models),
+            *feature_assets(configuration),
+            *audit_assets(configuration),
+            *training_assets(configuration),
+            *prediction_assets(),
+            *(asset for model in models for asset in monitoring_assets(model, configuration)),
         ],
-        asset_checks=[check for model in models for check in lifecycle_checks(model)],
-        jobs=[*jobs.values(), *(rollback_job(model) for model in models)],
+        asset_checks=[
+            *(check for model in models for check in lifecycle_checks(model)),
+            *(better_than_production(model) for model in models),
+        ],
+        jobs=[
+            *jobs.values(),
+            *(rollback_job(model) for model in models),
+            *of_features.values(),
+            *audits.values(),
+            *training.values(),
+            *monitoring.values(),
+            *of_log,
+        ],
+        schedules=[
+            *feature_schedules(configuration, of_features),
+            *audit_schedules(audits),
+            *log_schedules,
+            *(s for m in models for s in monitoring_schedules(m, configuration, monitoring)),
+        ],
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
             ledger_sensor(configuration),
+            *feature_sensors(configuration, of_features),
+            *retraining_sensors(configuration, training),
+            *log_sensors,
+            *schedule_sensors(
+                [*scheduled.values(), *of_log],
+                dict.fromkeys(monitoring, 3600.0) | {COMPACTION_JOB: 300.0},
+            ),
         ],
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),

@@ -25,6 +25,10 @@ PROBE_TIMEOUT_SECONDS, PROBE_RETRIES = 8, 1
 # a write that did arrive would register one version more.
 REQUEST_TIMEOUT_SECONDS, REQUEST_RETRIES = 60, 1
 
+# Tags of runs and versions: why they were trained, and for whom.
+REASON, ACTOR = "slipway.training_reason", "slipway.actor"
+BY_HAND = "by hand"
+
 
 class TrainingError(RuntimeError):
     """Why no version was registered, in one sentence."""
@@ -49,9 +53,14 @@ class TrainingRequest:
     by name, the ground truth in the column `label`, and `time` (UTC), oldest first.
     """
 
-    reason: str = "by hand"
+    reason: str = BY_HAND
     actor: str = ""
     fresh: "pd.DataFrame | None" = None
+
+
+def by_hand(reason: str) -> bool:
+    """Whether a person asked for it, or nobody said who did."""
+    return not reason or reason.startswith(BY_HAND)
 
 
 @dataclass(frozen=True)

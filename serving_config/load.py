@@ -139,7 +139,7 @@ def _named(
 
 
 def _used(over: Variables, variables: Mapping[str, str]) -> str:
-    used = ", ".join(name for name in over if variables.get(name))
+    used = ", ".join(name for name in over if name in variables)
     return f" with {used}" if used else ""
 
 
@@ -147,7 +147,7 @@ def _override(
     data: dict[str, Any], over: Variables, variables: Mapping[str, str]
 ) -> dict[str, Any]:
     for variable, keys in over.items():
-        if not variables.get(variable):
+        if variable not in variables:
             continue
         target = data
         for key in keys[:-1]:

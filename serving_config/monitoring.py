@@ -9,6 +9,7 @@ from serving_config.features import Hours
 from serving_config.release import Share
 
 Rows = Annotated[int, Field(ge=1, le=10_000_000)]
+Check = Literal["drift", "quality"]
 Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -47,7 +48,9 @@ class Quality(Settings):
 class Retraining(Settings):
     """Training again when a check fails; off where a model has no `retraining`."""
 
-    on: Annotated[tuple[Literal["drift", "quality"], ...], Field(strict=False, min_length=1)] = (
+    checks: Annotated[
+        tuple[Literal["drift", "quality"], ...], Field(strict=False, min_length=1)
+    ] = (
         "drift",
         "quality",
     )
@@ -67,6 +70,6 @@ class Retraining(Settings):
 
     @model_validator(mode="after")
     def _each_once(self) -> "Retraining":
-        if len(set(self.on)) != len(self.on):
-            raise ValueError("on names a check twice")
+        if len(set(self.checks)) != len(self.checks):
+            raise ValueError("checks names one twice")
         return self

@@ -40,12 +40,15 @@ class Analysis(Settings):
 
 
 class Replay(Settings):
-    """Golden requests, which the candidate answers before any client's."""
+    """Requests that the candidate answers before any client's."""
 
+    rows: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """The last so many logged rows of clients are put to both versions. The stable version's golden
+    rows are, where the log has fewer of them or may not keep an input; always, with 0."""
     max_disagreement: Share = 0.5
-    """Share of the stable version's golden rows on which the candidate may predict another class,
-    or a value that is off by more than a tenth; many of them lie beside a threshold, so two good
-    versions differ on some. The candidate's own golden rows have to come back within the
+    """Share of those rows on which the candidate may predict another class,
+    or a value that is off by more than a tenth; many golden rows lie beside a threshold, so two
+    good versions differ on some. The candidate's own golden rows have to come back within the
     certificate's tolerance, whatever stands here."""
 
 

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bentos.model_server.session import Scored
+if TYPE_CHECKING:  # it imports ONNX Runtime
+    from bentos.model_server.session import Scored
 
 GROUP = 256
 FLUSH_SECONDS = 0.25
@@ -49,7 +50,7 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     predictions: list[Any] | None = None
     probabilities: list[list[float]] | None = None
 
-    def compare(self, scored: Scored) -> None:
+    def compare(self, scored: "Scored") -> None:
         """Say what was answered to the first rows, in full for up to 20 classes."""
         rows = scored.probabilities
         self.predictions = scored.labels[:MAX_COMPARED_ROWS]

@@ -7,8 +7,9 @@ its start-up and shut-down run inside ours.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import Router
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from bentos.model_server import problems
 from bentos.model_server.access_log import AccessLog, Clock, Line
 from bentos.model_server.asgi import (
+    COMPARE,
     ArrivingBodies,
     ClientDisconnectedError,
     Header,
@@ -27,12 +29,13 @@ from bentos.model_server.asgi import (
     send_response,
     with_headers,
 )
-from bentos.model_server.docs import DocsRoutes
-from bentos.model_server.info import InfoRoutes
-from bentos.model_server.lifecycle import Lifecycle
-from bentos.model_server.open_inference import OpenInferenceRoutes
-from bentos.model_server.predict import PredictRoutes
+from bentos.model_server.cors import Cors
+from bentos.model_server.keys import Keys
+from bentos.model_server.openapi_parts import Schema
 from bentos.model_server.problems import Problem
+
+if TYPE_CHECKING:  # it imports ONNX Runtime, which the feature transformer does without
+    from bentos.model_server.lifecycle import Lifecycle
 
 BENTOML = Route("/livez")
 BENTOML_PATHS = ("/livez", "/healthz")
@@ -43,20 +46,65 @@ _SWEEP_SECONDS = 1.0
 logger = logging.getLogger("slipway.model_server")
 
 
-class ModelServer:
+class Switches(Protocol):
+    """The settings that matter here."""
+
+    @property
+    def access_log(self) -> bool:
+        """Whether each answer gets a line."""
+
+
+class Counts(Protocol):
+    """What is counted of every request; see metrics.Metrics."""
+
+    def answered(self, route: str, status: int, seconds: float) -> None: ...
+    def called_by(self, caller: str, status: int) -> None: ...
+    def shed(self, limit: str) -> None: ...
+    def in_hand(self, requests: int) -> None: ...
+    def dropped(self, lines: int) -> None: ...
+
+
+class AnswerLog(Protocol):
+    """What keeps the answers of inference routes; see prediction_log.PredictionLog."""
+
+    @property
+    def durable(self) -> bool: ...
+
+    def add(self, request: Request, status: int) -> None: ...
+    async def kept(self, request: Request, status: int) -> bool: ...
+
+
+class Serving(Protocol):
+    """What stands behind the application, and where it stands; see lifecycle.Lifecycle."""
+
+    @property
+    def settings(self) -> Switches: ...
+    @property
+    def metrics(self) -> Counts: ...
+    @property
+    def log(self) -> AnswerLog | None: ...
+
+    keys: Keys
+    headers: tuple[Header, ...]
+    name: str
+    version: str
+    max_concurrency: int
+    cors: Cors | None
+    draining: bool
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Application:
     """behind: BentoML's application (or None in a test), for its probes and its lifespan."""
 
-    def __init__(self, lifecycle: Lifecycle, behind: Starlette | None = None) -> None:
+    def __init__(
+        self, lifecycle: Serving, routes: Iterable[Route], behind: Starlette | None = None
+    ) -> None:
         self.lifecycle = lifecycle
         self._behind = behind
-        self._open_inference = OpenInferenceRoutes(lifecycle)
-        parts = (
-            PredictRoutes(lifecycle),
-            InfoRoutes(lifecycle),
-            DocsRoutes(lifecycle),
-            self._open_inference,
-        )
-        self._routes = {route.path: route for part in parts for route in part.routes()}
+        self._routes = {route.path: route for route in routes}
         self._lifespan = Router(lifespan=self._run)
         self._bodies = ArrivingBodies()
         self._in_hand = 0
@@ -105,15 +153,23 @@ class ModelServer:
             response = await self._respond(route, request)
         except ClientDisconnectedError:
             self._record(route, request, CLIENT_CLOSED_REQUEST)
+            if route.inference and self.lifecycle.log is not None:
+                self.lifecycle.log.add(request, CLIENT_CLOSED_REQUEST)
             return
+        # Not of a preflight, nor of a method that there is not.
+        log = self.lifecycle.log if route.inference and request.method in route.methods else None
+        if log is not None and log.durable and not await log.kept(request, response.status):
+            response = problem_response(problems.prediction_not_logged(), request)
         if self.lifecycle.draining:
             request.uvicorn = None  # ASGI's way knows how to close a connection
         await send_response(send, request, response, self._headers(request))
         self._record(route, request, response.status)
+        if log is not None and not log.durable:
+            log.add(request, response.status)
 
     def _route(self, path: str) -> Route:
-        found = self._open_inference.route(path) if path.startswith("/v2/") else None
-        return found or UNKNOWN
+        """The route of a path that is no route's own."""
+        return UNKNOWN
 
     async def _respond(self, route: Route, request: Request) -> Response:
         try:
@@ -178,7 +234,7 @@ class ModelServer:
                 request.trace_id,
                 request.client or "",
             )
-            if request.scored is not None:
+            if request.scored is not None and COMPARE in request.headers:
                 line.compare(request.scored)
             self._log.add(line)
 
@@ -191,3 +247,33 @@ class ModelServer:
         if lifecycle.cors is not None:
             headers += lifecycle.cors.headers(request.headers)
         return headers
+
+
+class ModelServer(Application):
+    """The application of one model."""
+
+    def __init__(self, lifecycle: "Lifecycle", behind: Starlette | None = None) -> None:
+        from bentos.model_server.docs import DocsRoutes
+        from bentos.model_server.health import HealthRoutes
+        from bentos.model_server.info import InfoRoutes
+        from bentos.model_server.open_inference import OpenInferenceRoutes
+        from bentos.model_server.openapi import openapi
+        from bentos.model_server.predict import PredictRoutes
+
+        def document() -> Schema:
+            model = lifecycle.require_model()
+            return openapi(model.contract, model.limits.max_rows)
+
+        self._open_inference = OpenInferenceRoutes(lifecycle)
+        parts = (
+            PredictRoutes(lifecycle),
+            HealthRoutes(lifecycle),
+            InfoRoutes(lifecycle),
+            DocsRoutes(document),
+            self._open_inference,
+        )
+        super().__init__(lifecycle, (route for part in parts for route in part.routes()), behind)
+
+    def _route(self, path: str) -> Route:
+        found = self._open_inference.route(path) if path.startswith("/v2/") else None
+        return found or UNKNOWN

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
@@ -16,12 +16,14 @@ from bentos.model_server import problems, uvicorn_request
 from bentos.model_server.problems import Problem, body_too_large, unsupported_media_type
 
 if TYPE_CHECKING:  # it imports ONNX Runtime, and the control process has this file too
-    from bentos.model_server.session import Scored
+    from bentos.model_server.session import Row, Scored
 
 # Visible ASCII: a request id is written into logs and headers as it came.
 SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # The gateway asks for it on requests that it sends to two versions, to compare their answers.
 COMPARE = b"x-slipway-compare"
+# The platform says so of its own golden requests; see prediction_log.source_of.
+PROBE = b"x-slipway-probe"
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 BODY_TIMEOUT_SECONDS = 30.0
 # Of all bodies that are still arriving at one worker: a thousand slow clients must not fill it.
@@ -82,14 +84,15 @@ class Request:
 
     started: `time.monotonic()` when it came in; client: its IP address, as a proxy on this machine
     may state it; peer: the IP address of the socket's other end; caller: the name of its
-    API key, once that is known; rows: of its inference; scored: its answer, where the access log
-    is to tell it; cache: what the response cache had for it, where there is one; uvicorn: see
-    uvicorn_request.
+    API key, once that is known; rows: of its inference; inputs, scored: these rows and the answers
+    to them, once they are known; entities, lookups: by row, JSON texts, see
+    `bentos.prediction_log.segments.Block`; size: of its body, in bytes; cache: what the response
+    cache had for it, where there is one; uvicorn: see uvicorn_request.
     """
 
     __slots__ = (
-        "_bodies", "_receive", "cache", "caller", "client", "headers", "id", "method", "path",
-        "peer", "rows", "scored", "started", "uvicorn",
+        "_bodies", "_receive", "cache", "caller", "client", "entities", "headers", "id", "inputs",
+        "lookups", "method", "path", "peer", "rows", "scored", "size", "started", "uvicorn",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, bodies: ArrivingBodies) -> None:
@@ -104,7 +107,11 @@ class Request:
         self.client: str | None = client[0] if client else None
         self.peer = self.client if self.uvicorn is None else uvicorn_request.peer(self.uvicorn)
         self.rows = 0
+        self.inputs: Sequence[Row] = ()
         self.scored: Scored | None = None
+        self.entities: Sequence[str | None] | None = None
+        self.lookups: Sequence[str | None] | None = None
+        self.size = 0
         self.caller = ""
         self.cache: str | None = None
         self._receive = receive
@@ -151,6 +158,7 @@ class Request:
             if whole is not None:
                 if len(whole) > limit:
                     raise body_too_large(limit, close=False)
+                self.size = len(whole)
                 return whole
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of asyncio runs in one
@@ -180,6 +188,7 @@ class Request:
                 if size > limit:
                     raise body_too_large(limit, close=True)
                 if not message.get("more_body", False):
+                    self.size = size
                     return b"".join((*chunks, chunk)) if chunks else chunk
                 if self._bodies.held > MAX_HELD_BYTES:
                     raise problems.too_many_bodies(self._bodies.held)

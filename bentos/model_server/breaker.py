@@ -1,4 +1,4 @@
-"""A circuit breaker for the Redis of the response cache."""
+"""A circuit breaker for what may fail: the response cache's Redis, the feature transformer."""
 
 import logging
 import time
@@ -8,16 +8,26 @@ logger = logging.getLogger("slipway.model_server")
 
 # In a row: a single one is often a worker that was busy itself.
 FAILURES = 2
-# After these Redis is left alone this long; then one look-up tries whether it is back.
+# After these it is left alone this long; then one look-up tries whether it is back.
 RETRY_SECONDS = 2.0
 
 
 class Breaker:
-    """Leaves a failing Redis alone but for one trial now and then. place: for the log."""
+    """Leaves a failing store alone but for one trial now and then.
 
-    def __init__(self, place: str, clock: Callable[[], float] = time.monotonic) -> None:
+    place: for the log; store, meanwhile: what is said of it there.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        store: str = "The response cache",
+        meanwhile: str = "answers are computed until it is back",
+    ) -> None:
         self.open = False
-        self._place = place
+        self._place, self._store, self._meanwhile = place, store, meanwhile
         self._clock = clock
         self._failures = 0
         self._next_trial = 0.0
@@ -40,9 +50,11 @@ class Breaker:
             # redis-py wraps a refused password into an error of the connection.
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             logger.warning(
-                "The response cache at %s fails (%s); answers are computed until it is back",
+                "%s at %s fails (%s); %s",
+                self._store,
                 self._place,
                 type(cause).__name__,
+                self._meanwhile,
             )
 
     def succeeded(self) -> None:
@@ -50,4 +62,4 @@ class Breaker:
         self._failures = 0
         if self.open:
             self.open = False
-            logger.warning("The response cache at %s is back", self._place)
+            logger.warning("%s at %s is back", self._store, self._place)

@@ -39,6 +39,16 @@ class LoggedColumns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     never: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
 
+    def require_known(self, contract: Contract) -> None:
+        """BundleError where one is neither an input nor an entity key: nothing would be masked."""
+        entities = contract.feature_source.entities if contract.feature_source else ()
+        known = [*(field.name for field in contract.inputs), *(key.name for key in entities)]
+        if unknown := sorted({*self.never, *self.hashed} - set(known)):
+            raise BundleError(
+                f"prediction_log of {contract.model} names {unknown[0]!r}, which is none of its "
+                f"inputs and entity keys: {', '.join(known)}"
+            )
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`serving.json`: limits of one model server; see `serving_config.schema.Serving`."""

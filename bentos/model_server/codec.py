@@ -57,6 +57,38 @@ def _decoder(field: str, annotation: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(struct)
 
 
+def count_quotes(fields: Sequence[Field], rows: Sequence[Row], *, named: bool = True) -> int:
+    """The quotes that the rows' own keys and texts account for, leaving out null's keys."""
+    quotes = 2 * len(fields) * len(rows) if named else 0
+    for i, field in enumerate(fields):
+        if named and not field.required:
+            quotes -= 2 * sum(row[i] is None for row in rows)
+        if field.dtype == "string":
+            texts = [str(row[i]) for row in rows if row[i] is not None]
+            quotes += 2 * len(texts) + sum(text.count('"') for text in texts)
+    return quotes
+
+
+Categories = list[tuple[int, Field, frozenset[str | int | None]]]
+
+
+def categories_of(fields: Sequence[Field]) -> Categories:
+    """The fields that have categories: place, field, what is allowed."""
+    return [(i, f, allowed) for i, f in enumerate(fields) if (allowed := f.allowed) is not None]
+
+
+def require_categories(categories: Categories, rows: Sequence[Row], *, many: bool) -> None:
+    """Refuse what is not among the categories of a field; many: name the rows."""
+    wrong = (
+        FieldError(field.name, field.complaint(row[i]) or "", number if many else None)
+        for number, row in enumerate(rows)
+        for i, field, allowed in categories
+        if row[i] not in allowed
+    )
+    if errors := list(islice(wrong, MAX_ERRORS + 1)):
+        raise invalid(errors)
+
+
 T = TypeVar("T")
 
 
@@ -82,9 +114,7 @@ class Codec:
         self._bare = msgspec.json.Decoder(named)
         self._named = _decoder("instances", list[named])  # type: ignore[valid-type]
         self._positional = _decoder("instances", list[positional])  # type: ignore[valid-type]
-        self._categories = [
-            (i, field.allowed) for i, field in enumerate(self.fields) if field.allowed is not None
-        ]
+        self._categories = categories_of(self.fields)
         # Of one row's keys, where neither texts nor nulls add to them or take from them.
         plain = all(field.required and field.dtype != "string" for field in self.fields)
         self._fixed_quotes = 2 * len(self.fields) if plain else None
@@ -134,17 +164,9 @@ class Codec:
         return rows
 
     def _quotes(self, rows: Sequence[Row], *, named: bool = True) -> int:
-        """The quotes that the rows' own keys and texts account for, leaving out null's keys."""
         if self._fixed_quotes is not None:
             return self._fixed_quotes * len(rows) if named else 0
-        quotes = 2 * len(self.fields) * len(rows) if named else 0
-        for i, field in enumerate(self.fields):
-            if named and not field.required:
-                quotes -= 2 * sum(row[i] is None for row in rows)
-            if field.dtype == "string":
-                texts = [str(row[i]) for row in rows if row[i] is not None]
-                quotes += 2 * len(texts) + sum(text.count('"') for text in texts)
-        return quotes
+        return count_quotes(self.fields, rows, named=named)
 
     def _look_twice(self, body: bytes, rows: Sequence[Row], quotes: int, find: Explain) -> None:
         """Refuse unknown categories and keys that stand twice (msgspec keeps the last of them).
@@ -154,20 +176,8 @@ class Codec:
         hide a second key from this; its sender fools nobody else.
         """
         if self._categories:
-            self._require_categories(rows, find)
+            require_categories(self._categories, rows, many=find is self._explain_many)
         if body.count(b'"') != quotes and (errors := find(explain.parse(body))):
-            raise invalid(errors)
-
-    def _require_categories(self, rows: Sequence[Row], find: Explain) -> None:
-        many = find is self._explain_many
-        wrong = (
-            FieldError(field.name, field.complaint(row[i]) or "", number if many else None)
-            for number, row in enumerate(rows)
-            for i, allowed in self._categories
-            if row[i] not in allowed
-            for field in [self.fields[i]]
-        )
-        if errors := list(islice(wrong, MAX_ERRORS + 1)):
             raise invalid(errors)
 
     def _problem(self, body: bytes, find: Explain, refusal: BaseException) -> Problem:

@@ -93,8 +93,8 @@ class FeatureSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where inputs come from that a request may leave out: a Feast feature service.
 
     entities: the join keys that a request has to name instead; provided: the inputs that the
-    service fills in; request: the inputs that only a request knows, which on-demand views read
-    or the model takes as they are.
+    service fills in; request: the inputs that its on-demand views read. All inputs that are not
+    provided come with the request, also those that only the model reads.
     """
 
     service: str

@@ -1,20 +1,21 @@
 """`/docs` and `/openapi.json`."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from bentos.model_server import swagger
 from bentos.model_server.asgi import Request, Response, Route
-from bentos.model_server.lifecycle import Lifecycle
-from bentos.model_server.openapi import openapi
+from bentos.model_server.openapi_parts import Schema
 from bentos.model_server.problems import not_found
 from bentos.model_server.swagger import ASSETS, HEADERS, HTML
 
 
 class DocsRoutes:
-    """Made from the contract once it is loaded."""
+    """document: the OpenAPI document, made at the first request; a 503 Problem before it can be."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
-        self._lifecycle = lifecycle
+    def __init__(self, document: Callable[[], Schema]) -> None:
+        self._document = document
         self._schema: bytes | None = None
 
     def routes(self) -> list[Route]:
@@ -48,9 +49,7 @@ class DocsRoutes:
             raise not_found(request.path) from None
 
     async def schema(self, request: Request) -> Response:
-        """OpenAPI 3.1 of this model."""
-        model = self._lifecycle.require_model()
+        """OpenAPI 3.1 of this server."""
         if self._schema is None:
-            document = openapi(model.contract, model.limits.max_rows)
-            self._schema = msgspec.json.encode(document)
+            self._schema = msgspec.json.encode(self._document())
         return Response(self._schema)

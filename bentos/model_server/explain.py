@@ -28,14 +28,14 @@ WHOLE_BODY = "$"
 _PATH = re.compile(r" - at `(?P<path>.*)`$")
 
 
-class _Object(dict[str, Any]):
+class Object(dict[str, Any]):
     """A JSON object that remembers which keys came twice."""
 
     duplicates: tuple[str, ...] = ()
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
-    result = _Object(pairs)
+def _pairs(pairs: list[tuple[str, Any]]) -> Object:
+    result = Object(pairs)
     if len(result) != len(pairs):
         times = Counter(name for name, _ in pairs)
         found = (name for name, count in times.items() if count > 1)
@@ -64,13 +64,17 @@ def parse(body: bytes) -> Any:
         raise malformed("the body is nested too deeply") from None
 
 
-def _duplicates(value: object, row: int | None = None) -> list[FieldError]:
-    names = value.duplicates if isinstance(value, _Object) else ()
+def duplicates(value: object, row: int | None = None) -> list[FieldError]:
+    """The keys that stand twice in an object."""
+    names = value.duplicates if isinstance(value, Object) else ()
     return [FieldError(clean(name, 80), "stands twice in the request", row) for name in names]
 
 
-def _named(fields: Sequence[Field], value: _Object, row: int | None) -> list[FieldError]:
-    errors = _duplicates(value, row)
+def named(
+    fields: Sequence[Field], value: Object, row: int | None, what: str = "an input of this model"
+) -> list[FieldError]:
+    """What is wrong with an object that has a value for each field. what: the fields are."""
+    errors = duplicates(value, row)
     known = {field.name for field in fields}
     for field in fields:
         if field.name not in value:
@@ -83,7 +87,7 @@ def _named(fields: Sequence[Field], value: _Object, row: int | None) -> list[Fie
     takes = ", ".join(field.name for field in fields[:20]) + (", …" if len(fields) > 20 else "")
     strangers = (name for name in value if name not in known)
     errors += [
-        FieldError(clean(name, 80), f"is not an input of this model, which takes {takes}", row)
+        FieldError(clean(name, 80), f"is not {what}, which takes {takes or 'none'}", row)
         for name in islice(strangers, MAX_ERRORS + 1)
     ]
     return errors
@@ -100,32 +104,34 @@ def _positional(fields: Sequence[Field], value: list[Any], row: int | None) -> l
 
 def one(fields: Sequence[Field], document: Any, *, unwrapped: bool) -> list[FieldError]:
     """What is wrong with the document of `/predict`. unwrapped: inputs may stand at the top."""
-    if not isinstance(document, _Object):
+    if not isinstance(document, Object):
         return [FieldError(WHOLE_BODY, f"expected an object with features, got {shown(document)}")]
     if "features" not in document:
         if unwrapped and any(field.name in document for field in fields):
-            return _named(fields, document, None)
+            return named(fields, document, None)
         return [FieldError("features", "is missing; expected an object of the model's inputs")]
-    errors = _duplicates(document) + _strangers(document, "features")
+    errors = duplicates(document) + strangers(document, "features")
     features = document["features"]
-    if isinstance(features, _Object):
-        return errors + _named(fields, features, None)
+    if isinstance(features, Object):
+        return errors + named(fields, features, None)
     return [*errors, FieldError("features", f"expected an object, got {shown(features)}")]
 
 
-def _strangers(document: _Object, known: str) -> list[FieldError]:
+def strangers(document: Object, *known: str, row: int | None = None) -> list[FieldError]:
+    """The keys that are not known."""
+    alone = f"{known[0]} alone" if len(known) == 1 else " and ".join(known)
     return [
-        FieldError(clean(name, 80), f"is unknown; a request has {known} alone")
+        FieldError(clean(name, 80), f"is unknown; a request has {alone}", row)
         for name in islice(document, MAX_ERRORS + 1)
-        if name != known
+        if name not in known
     ]
 
 
 def many(fields: Sequence[Field], document: Any) -> list[FieldError]:
     """What is wrong with the document of `/predict/batch`; ends after MAX_ERRORS."""
-    if not isinstance(document, _Object):
+    if not isinstance(document, Object):
         return [FieldError(WHOLE_BODY, f"expected an object with instances, got {shown(document)}")]
-    errors = _duplicates(document) + _strangers(document, "instances")
+    errors = duplicates(document) + strangers(document, "instances")
     instances = document.get("instances")
     if "instances" not in document:
         return [*errors, FieldError("instances", "is missing; expected an array of rows")]
@@ -141,11 +147,11 @@ def many(fields: Sequence[Field], document: Any) -> list[FieldError]:
 
 
 def _row(fields: Sequence[Field], row: object, index: int, *, positional: bool) -> list[FieldError]:
-    if isinstance(row, _Object) and not positional:
-        return _named(fields, row, index)
+    if isinstance(row, Object) and not positional:
+        return named(fields, row, index)
     if isinstance(row, list) and positional:
         return _positional(fields, row, index)
-    if isinstance(row, _Object | list):
+    if isinstance(row, Object | list):
         return [FieldError("instances", "mixes objects and arrays; use one of them", index)]
     message = f"expected an object or an array of values, got {shown(row)}"
     return [FieldError("instances", message, index)]

@@ -1,4 +1,4 @@
-"""What the server says about itself: health, readiness, model info, metrics."""
+"""What the server says about its model."""
 
 import msgspec
 
@@ -64,34 +64,14 @@ def model_info(model: LoadedModel, bento: str) -> ModelInfo:
 
 
 class InfoRoutes:
-    """Cheap to answer, and answered while the model loads."""
+    """`/model/info`."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
 
     def routes(self) -> list[Route]:
-        """The routes of this file; /readyz stands in for BentoML's, which knows no model."""
-        return [
-            Route("/health", {"GET": self.health}),
-            Route("/ready", {"GET": self.ready}),
-            Route("/readyz", {"GET": self.ready}),
-            Route("/metrics", {"GET": self.metrics}),
-            Route("/model/info", {"GET": self.info}),
-        ]
-
-    async def health(self, request: Request) -> Response:
-        """200 while the process answers at all."""
-        return Response(b'{"status":"alive"}')
-
-    async def ready(self, request: Request) -> Response:
-        """200 while requests should be sent here, else 503 with the reason."""
-        if (problem := self._lifecycle.not_ready()) is not None:
-            raise problem
-        return Response(b'{"status":"ready"}')
-
-    async def metrics(self, request: Request) -> Response:
-        """Prometheus text format."""
-        return Response(*self._lifecycle.metrics.exposition())
+        """The routes of this file."""
+        return [Route("/model/info", {"GET": self.info})]
 
     async def info(self, request: Request) -> Response:
         """The contract, the certificate's summary, the lineage."""

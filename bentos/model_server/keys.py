@@ -23,6 +23,8 @@ from bentos.model_server.problems import Problem, forbidden, unauthorized, unava
 
 # A key is `slipway_<id>_<secret>`; the id is not secret, it names the entry.
 PREFIX = "slipway_"
+# The name of the platform's own key; no user's key can have it.
+PLATFORM = "slipway-platform"
 ID_LENGTH = 8
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z"
 _ID = slice(len(PREFIX), len(PREFIX) + ID_LENGTH)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bentos.model_server import process
 from bentos.model_server.answers import Answers, version_header
-from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, COMPARE, Header, Request
+from bentos.model_server.asgi import BODY_TIMEOUT_SECONDS, Header, Request
 from bentos.model_server.batcher import Batcher
 from bentos.model_server.bundle import BundleError, Limits, ModelFolder, read_model_folder
 from bentos.model_server.cache import CachedInference, CacheError, cached_inference
@@ -21,6 +21,7 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.codec import Codec
 from bentos.model_server.contract import ContractError
 from bentos.model_server.cors import Cors
+from bentos.model_server.entities import EntityInference, entity_inference
 from bentos.model_server.executors import (
     Executor,
     Inline,
@@ -31,12 +32,21 @@ from bentos.model_server.executors import (
 from bentos.model_server.golden import reproduce
 from bentos.model_server.keys import Keys
 from bentos.model_server.metrics import Metrics
+from bentos.model_server.prediction_log import PredictionLog
 from bentos.model_server.problems import Problem, unavailable
 from bentos.model_server.session import ModelLoadError, ModelSession, Row, Scored
 from bentos.model_server.settings import Execution, Settings
+from bentos.prediction_log.masking import PredictionLogError
 
 logger = logging.getLogger("slipway.model_server")
-REFUSALS = (BundleError, CacheError, CertificateError, ContractError, ModelLoadError)
+REFUSALS = (
+    BundleError,
+    CacheError,
+    CertificateError,
+    ContractError,
+    ModelLoadError,
+    PredictionLogError,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ class LoadedModel:
         execution: Execution,
         metrics: Metrics,
         cache: CachedInference | None,
+        entities: EntityInference | None = None,
     ) -> None:
         folder, session = verified.folder, verified.session
         self.contract = folder.contract
@@ -79,6 +90,7 @@ class LoadedModel:
         executor: Executor = Inline(session) if inline else OneThread(session)
         self._batcher = Batcher(session, folder.limits, metrics, executor)
         self.cache = cache
+        self.entities = entities
 
     async def infer(self, rows: Sequence[Row], request: Request) -> Scored:
         """Score the validated rows of one request; at least one row. Raises as Batcher.infer."""
@@ -88,26 +100,29 @@ class LoadedModel:
             scored = await self.cache.infer(rows, request, self._batcher.infer)
             self._metrics.cached(self.cache.counters)
         request.rows = len(rows)
-        if COMPARE in request.headers:
-            request.scored = scored
+        request.inputs, request.scored = rows, scored
         self._metrics.predicted(scored)
         return scored
 
     async def close(self) -> None:
         """At shutdown."""
         self._batcher.close()
+        if self.entities is not None:
+            await self.entities.close()
         if self.cache is not None:
             await self.cache.close()
 
 
 class Lifecycle:
-    """Where this worker stands. `model` is set once it is ready."""
+    """Where this worker stands. `model` is set once it is ready, and so is `log` where one is
+    configured."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
         self.keys = Keys(settings.keys, required=settings.keys_required)
         self.model: LoadedModel | None = None
+        self.log: PredictionLog | None = None
         # Of every answer: X-Model-Version once it is known, Connection while draining.
         self.headers: tuple[Header, ...] = ()
         self.name = self.version = ""
@@ -131,6 +146,8 @@ class Lifecycle:
                 task.cancel()
         if self.model is not None:
             await self.model.close()
+        if self.log is not None:
+            await self.log.close()
 
     def _last_answer(self) -> float:
         """Seconds after which nobody waits for an answer any more, only to be disconnected."""
@@ -153,8 +170,12 @@ class Lifecycle:
             self._describe(folder)
             verified = await asyncio.to_thread(load_model, folder, self.settings.threads)
             cache = await self._start_cache(folder)
-            model = LoadedModel(verified, self.settings.execution, self.metrics, cache)
+            entities = entity_inference(folder.contract, folder.limits, self.settings, self.metrics)
+            model = LoadedModel(verified, self.settings.execution, self.metrics, cache, entities)
             self.metrics.describe(model.contract, self.settings.bento)
+            if self.settings.prediction_log is not None:
+                folder.limits.prediction_log.require_known(folder.contract)
+                self.log = PredictionLog(self.settings.prediction_log, folder, self.metrics)
         except REFUSALS as error:
             self.refusal = str(error)
             logger.error("The model is refused and will not be served: %s", error)

@@ -1,15 +1,16 @@
 """Prometheus metrics of one model server: what is counted, and how it is written out."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bentos.model_server.answers import label_key
 from bentos.model_server.cache import Counters
-from bentos.model_server.cells import Cells, Key
+from bentos.model_server.cells import Cells
 from bentos.model_server.contract import Contract
+from bentos.model_server.exposition import Buckets, Gauges, Histograms, written_out
+from bentos.model_server.exposition import Counters as CounterTable
 from bentos.model_server.session import Scored
 
 # Close together where limits are: a canary's counts from the next bound above it.
@@ -28,8 +29,7 @@ VALUES = (*(-size for size in reversed(_SIZES)), 0.0, *_SIZES)
 # Names of callers beyond these are counted together: a label must not grow without bound.
 MAX_CALLERS = 200
 
-# name: (help, labels)
-COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+COUNTERS: CounterTable = {
     "slipway_requests": ("Answers by route and status.", ("route", "status")),
     "slipway_caller_requests": ("Answers to callers with an API key.", ("caller", "status")),
     "slipway_rows": ("Rows answered.", ()),
@@ -38,13 +38,24 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slipway_shed": ("Requests refused because the server was full, by the limit.", ("limit",)),
     "slipway_timeouts": ("Requests without an answer at their deadline.", ()),
     "slipway_access_log_dropped": ("Lines of the access log that could not be written.", ()),
+    "slipway_entity_lookups": ("Look-ups for requests with entities, by result.", ("result",)),
+    "slipway_entity_defaults": ("Looked up values that a default stands in for.", ("feature",)),
+    "slipway_prediction_log_rows": ("Rows written to the prediction log.", ()),
+    "slipway_prediction_log_bytes": ("Bytes written to the prediction log.", ()),
+    "slipway_prediction_log_dropped_rows": (
+        "Rows that are missing in the prediction log, by reason.",
+        ("reason",),
+    ),
+    "slipway_prediction_log_segments": ("Segments of the prediction log completed.", ()),
+    "slipway_cloud_events": ("CloudEvents of inferences: sent, failed, dropped.", ("outcome",)),
     "slipway_cache": ("Rows in the response cache: hits, misses and so on.", ("outcome",)),
 }
-GAUGES = {
+GAUGES: Gauges = {
     "slipway_queue_rows": "Rows that wait for inference.",
     "slipway_requests_in_hand": "Requests that are being worked on.",
+    "slipway_prediction_log_pending_rows": "Rows that wait to be written to the prediction log.",
 }
-HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+HISTOGRAMS: Histograms = {
     "slipway_request_duration_seconds": (
         "From a request's headers to its answer, in seconds.",
         ("route",),
@@ -52,28 +63,25 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     ),
     "slipway_batch_rows": ("Rows computed together.", (), ROWS),
     "slipway_batch_wait_seconds": ("From the queue to a batch, in seconds.", (), WAITS),
+    "slipway_entity_lookup_seconds": (
+        "From a request's entities to their features, in seconds.",
+        (),
+        SECONDS,
+    ),
+    "slipway_prediction_log_flush_seconds": ("Writing a group of answers, in seconds.", (), WAITS),
     "slipway_top_probability": ("Probability of the predicted class.", (), SHARES),
     "slipway_prediction_value": ("Predicted values of a regression.", (), VALUES),
 }
 INFO_LABELS = ("model", "version", "variant", "run_id", "onnx_sha256", "bento")
 
 
-class Histogram:
-    """Cells for each bucket, not cumulated, then one for the sum."""
+class Histogram(Buckets):
+    """One of HISTOGRAMS."""
 
-    __slots__ = ("_bounds", "_buckets", "_sum", "_values")
+    __slots__ = ()
 
     def __init__(self, cells: Cells, name: str, *labels: str) -> None:
-        self._bounds = HISTOGRAMS[name][2]
-        places = [*map(str, self._bounds), "+Inf", "sum"]
-        indexes = [cells.index(name, *labels, place) for place in places]
-        self._values = cells.values
-        self._buckets, self._sum = indexes[:-1], indexes[-1]
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._values[self._buckets[bisect_left(self._bounds, value)]] += 1.0
-        self._values[self._sum] += value
+        super().__init__(cells, name, HISTOGRAMS[name][2], *labels)
 
 
 class RouteMetrics:
@@ -112,9 +120,19 @@ class Metrics:
         self._dropped = index("slipway_access_log_dropped")
         self._queue = index("gauge:slipway_queue_rows")
         self._in_hand = index("gauge:slipway_requests_in_hand")
+        self._logged = index("slipway_prediction_log_rows")
+        self._logged_bytes = index("slipway_prediction_log_bytes")
+        self._segments = index("slipway_prediction_log_segments")
+        self._unlogged = index("gauge:slipway_prediction_log_pending_rows")
+        self._flushes = Histogram(self._cells, "slipway_prediction_log_flush_seconds")
         self._batches = Histogram(self._cells, "slipway_batch_rows")
         self._waits = Histogram(self._cells, "slipway_batch_wait_seconds")
         self._top = Histogram(self._cells, "slipway_top_probability")
+
+    @property
+    def cells(self) -> Cells:
+        """For what is counted elsewhere."""
+        return self._cells
 
     def describe(self, contract: Contract, bento: str) -> None:
         """Set the info series, and start each class at zero so that a rate can be taken."""
@@ -193,6 +211,28 @@ class Metrics:
         """Lines of the access log were lost."""
         self._values[self._dropped] += lines
 
+    def logged(self, rows: int, size: int, seconds: float) -> None:
+        """Rows were written to the prediction log: so many bytes, in so many seconds."""
+        self._values[self._logged] += rows
+        self._values[self._logged_bytes] += size
+        self._flushes.observe(seconds)
+
+    def log_dropped(self, reason: str, rows: int) -> None:
+        """Rows are missing in the prediction log."""
+        self._values[self._cells.index("slipway_prediction_log_dropped_rows", reason)] += rows
+
+    def log_waiting(self, rows: int) -> None:
+        """How many rows the prediction log holds in memory."""
+        self._values[self._unlogged] = rows
+
+    def segments_closed(self, segments: int) -> None:
+        """Segments of the prediction log were completed."""
+        self._values[self._segments] += segments
+
+    def cloud_events(self, outcome: str, events: int) -> None:
+        """CloudEvents were sent, failed, or dropped."""
+        self._values[self._cells.index("slipway_cloud_events", outcome)] += events
+
     def in_hand(self, requests: int) -> None:
         """How many requests are being worked on now."""
         self._values[self._in_hand] = requests
@@ -204,64 +244,16 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus, and its content type."""
-        import prometheus_client
+        return written_out(self._cells.totals(), COUNTERS, GAUGES, HISTOGRAMS, self._info_family())
 
-        registry: Any = prometheus_client.CollectorRegistry()
-        registry.register(_Collector(lambda: families(self._cells.totals(), self._info)))
-        text: bytes = prometheus_client.generate_latest(registry)
-        return text, prometheus_client.CONTENT_TYPE_LATEST
+    def _info_family(self) -> Iterator[Any]:
+        from prometheus_client import core
 
-
-class _Collector:
-    """What prometheus_client asks for its families."""
-
-    def __init__(self, collect: Callable[[], Iterator[Any]]) -> None:
-        self.collect = collect
-
-
-def families(totals: dict[Key, float], info: tuple[str, ...] | None) -> Iterator[Any]:
-    """Totals by key as prometheus_client's metric families."""
-    from prometheus_client import core
-
-    series: dict[str, list[tuple[Key, float]]] = {}
-    for key, value in sorted(totals.items()):
-        series.setdefault(key[0].removeprefix("gauge:"), []).append((key[1:], value))
-    for name, (text, labels) in COUNTERS.items():
-        counter = core.CounterMetricFamily(name, text, labels=labels)
-        for values, value in series.get(name, ()):
-            counter.add_metric(values, value)
-        yield counter
-    for name, text in GAUGES.items():
-        yield core.GaugeMetricFamily(name, text, value=sum(v for _, v in series.get(name, ())))
-    for name, (text, labels, bounds) in HISTOGRAMS.items():
-        histogram = core.HistogramMetricFamily(name, text, labels=labels)
-        for values, buckets, total in _histograms(series.get(name, ()), bounds):
-            histogram.add_metric(values, buckets, total)
-            if bounds[0] < 0:  # prometheus_client leaves these out, as OpenMetrics has it
-                series_labels = dict(zip(labels, values, strict=True))
-                histogram.add_sample(f"{name}_count", series_labels, buckets[-1][1])
-                histogram.add_sample(f"{name}_sum", series_labels, total)
-        yield histogram
-    if info is not None:
-        gauge = core.GaugeMetricFamily(
-            "slipway_model_info",
-            "1 for the model version that this server answers with.",
-            labels=INFO_LABELS,
-        )
-        gauge.add_metric(info, 1)
-        yield gauge
-
-
-def _histograms(
-    cells: "list[tuple[Key, float]] | tuple[()]", bounds: tuple[float, ...]
-) -> Iterator[tuple[Key, list[tuple[str, float]], float]]:
-    """Cells by labels and bucket, cumulated as Prometheus wants them."""
-    by_labels: dict[Key, dict[str, float]] = {}
-    for key, value in cells:
-        by_labels.setdefault(key[:-1], {})[key[-1]] = value
-    for labels, values in by_labels.items():
-        seen, buckets = 0.0, []
-        for bound in [*map(str, bounds), "+Inf"]:
-            seen += values.get(bound, 0.0)
-            buckets.append((bound, seen))
-        yield labels, buckets, values.get("sum", 0.0)
+        if self._info is not None:
+            gauge = core.GaugeMetricFamily(
+                "slipway_model_info",
+                "1 for the model version that this server answers with.",
+                labels=INFO_LABELS,
+            )
+            gauge.add_metric(self._info, 1)
+            yield gauge

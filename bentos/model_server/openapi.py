@@ -3,33 +3,13 @@
 import msgspec
 
 from bentos.model_server.answers import label_key
-from bentos.model_server.contract import FLOATS, Contract, Input
-from bentos.model_server.fields import Field, compile_fields
+from bentos.model_server.contract import Contract
+from bentos.model_server.fields import compile_fields
 from bentos.model_server.info import ModelInfo
-from bentos.model_server.openapi_parts import SECURITY, Schema, content_of, get, post
+from bentos.model_server.openapi_entities import add_entities
+from bentos.model_server.openapi_parts import SECURITY, Schema, content_of, field_schema, get, post
 from bentos.model_server.openapi_v2 import v2_paths, v2_schemas
 from bentos.model_server.problems import Document
-
-TYPES = {"bool": "boolean", "string": "string", "int32": "integer", "int64": "integer"}
-FORMATS = {"float32": "float", "float64": "double", "int32": "int32", "int64": "int64"}
-
-
-def field_schema(field: Field, stated: Input) -> Schema:
-    """The JSON Schema of one input."""
-    kind = TYPES.get(field.dtype, "number")
-    schema: Schema = {"type": kind if field.required else [kind, "null"]}
-    if field.dtype in FORMATS:
-        schema["format"] = FORMATS[field.dtype]
-    # A float's own range is no use to a reader; an integer's is what its format means.
-    if field.low is not None and (stated.minimum is not None or field.dtype not in FLOATS):
-        schema["minimum"] = field.low
-    if field.high is not None and (stated.maximum is not None or field.dtype not in FLOATS):
-        schema["maximum"] = field.high
-    if field.categories is not None:
-        schema["enum"] = [*field.categories] + ([] if field.required else [None])
-    if field.max_length is not None:
-        schema["maxLength"] = field.max_length
-    return schema
 
 
 def _features(contract: Contract) -> Schema:
@@ -154,7 +134,7 @@ def _paths(contract: Contract) -> Schema:
 
 def openapi(contract: Contract, max_rows: int) -> Schema:
     """OpenAPI 3.1. `servers` is relative, so it holds behind the gateway's prefixes too."""
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {
             "title": contract.model,
@@ -166,3 +146,6 @@ def openapi(contract: Contract, max_rows: int) -> Schema:
         "paths": _paths(contract) | v2_paths(contract),
         "components": {"schemas": _schemas(contract, max_rows), "securitySchemes": SECURITY},
     }
+    if contract.feature_source is not None:
+        add_entities(document, contract, contract.feature_source)
+    return document

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from bentos.model_server.contract import FLOATS, Input
+from bentos.model_server.fields import Field
 from bentos.model_server.problems import CONTENT_TYPE
 
 Schema = dict[str, Any]
+TYPES = {"bool": "boolean", "string": "string", "int32": "integer", "int64": "integer"}
+FORMATS = {"float32": "float", "float64": "double", "int32": "int32", "int64": "int64"}
 
 PROBLEMS = {
     "400": "Not JSON.",
@@ -25,6 +29,25 @@ SECURITY = {
     "Bearer": {"type": "http", "scheme": "bearer"},
 }
 UNKNOWN_MODEL = {"404": "Another model or version than this server's."}
+NO_FEATURES = {"502": "The feature transformer's answer to the entities cannot be used."}
+
+
+def field_schema(field: Field, stated: Input) -> Schema:
+    """The JSON Schema of one input."""
+    kind = TYPES.get(field.dtype, "number")
+    schema: Schema = {"type": kind if field.required else [kind, "null"]}
+    if field.dtype in FORMATS:
+        schema["format"] = FORMATS[field.dtype]
+    # A float's own range is no use to a reader; an integer's is what its format means.
+    if field.low is not None and (stated.minimum is not None or field.dtype not in FLOATS):
+        schema["minimum"] = field.low
+    if field.high is not None and (stated.maximum is not None or field.dtype not in FLOATS):
+        schema["maximum"] = field.high
+    if field.categories is not None:
+        schema["enum"] = [*field.categories] + ([] if field.required else [None])
+    if field.max_length is not None:
+        schema["maxLength"] = field.max_length
+    return schema
 
 
 def content_of(schema: str, media: str = "application/json", **more: Any) -> Schema:
@@ -32,8 +55,9 @@ def content_of(schema: str, media: str = "application/json", **more: Any) -> Sch
     return {media: {"schema": {"$ref": f"#/components/schemas/{schema}"}, **more}}
 
 
-def _problems(*statuses: str) -> Schema:
-    texts = PROBLEMS | UNKNOWN_MODEL
+def problem_answers(*statuses: str) -> Schema:
+    """The answers of these statuses, all of them problem documents."""
+    texts = PROBLEMS | UNKNOWN_MODEL | NO_FEATURES
     content = content_of("Document", CONTENT_TYPE)
     return {status: {"description": texts[status], "content": content} for status in statuses}
 
@@ -52,7 +76,7 @@ def post(
             "requestBody": {"required": True, "content": content},
             "responses": {
                 "200": {"description": "The prediction.", "content": content_of(answer)},
-                **_problems(*PROBLEMS, *problems),
+                **problem_answers(*PROBLEMS, *problems),
             },
         }
     }
@@ -60,5 +84,5 @@ def post(
 
 def get(name: str, summary: str, content: Schema, *problems: str) -> Schema:
     """A path that only tells. problems: the statuses of its errors."""
-    responses = {"200": {"description": summary, "content": content}, **_problems(*problems)}
+    responses = {"200": {"description": summary, "content": content}, **problem_answers(*problems)}
     return {"get": {"operationId": name, "summary": summary, "responses": responses}}

@@ -2,6 +2,7 @@
 
 from bentos.model_server.asgi import Request, Response, Route
 from bentos.model_server.codec import decoded
+from bentos.model_server.entity_codec import MARK
 from bentos.model_server.lifecycle import Lifecycle
 
 
@@ -23,6 +24,11 @@ class PredictRoutes:
         model = self._lifecycle.require_model()
         request.require_json()
         body = await request.body(model.limits.max_body_bytes)
+        if model.entities is not None and MARK in body:
+            asked = await decoded(model.entities.codec.decode_one, body)
+            if asked is not None:
+                scored, found = await model.entities.infer(asked, request, model.infer)
+                return Response(model.answers.one(scored, request.id, found))
         row = await decoded(model.codec.decode_one, body)
         scored = await model.infer([row], request)
         return Response(model.answers.one(scored, request.id))
@@ -32,6 +38,11 @@ class PredictRoutes:
         model = self._lifecycle.require_model()
         request.require_json()
         body = await request.body(model.limits.max_body_bytes)
+        if model.entities is not None and MARK in body:
+            asked = await decoded(model.entities.codec.decode_batch, body)
+            if asked is not None:
+                scored, found = await model.entities.infer(asked, request, model.infer)
+                return Response(model.answers.many(scored, request.id, found))
         rows = await decoded(model.codec.decode_batch, body)
         scored = await model.infer(rows, request)
         return Response(model.answers.many(scored, request.id))

@@ -165,17 +165,20 @@ def unsupported_media_type(detail: str) -> Problem:
 
 def invalid(errors: list[FieldError]) -> Problem:
     """422: the contract refuses the request; at most MAX_ERRORS are listed."""
-    shown = tuple(errors[:MAX_ERRORS])
-    first = shown[0]
-    place = first.field if first.row is None else f"row {first.row}, {first.field}"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid-input",
-        f"{place}: {first.message}{more}",
+        _summary(errors),
         title="The contract refuses this input",
-        errors=shown,
+        errors=tuple(errors[:MAX_ERRORS]),
     )
+
+
+def _summary(errors: list[FieldError]) -> str:
+    first = errors[0]
+    place = first.field if first.row is None else f"row {first.row}, {first.field}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{place}: {first.message}{more}"
 
 
 def no_finite_answer(row: int | None) -> Problem:
@@ -192,9 +195,41 @@ def unavailable(kind: str, detail: str, retry_after: int | None = None) -> Probl
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail, headers=headers)
 
 
+def features_refused(errors: list[FieldError]) -> Problem:
+    """422: what the entities stand for is not known, or too old, as the transformer says."""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "unusable-features",
+        _summary(errors),
+        title="There are no usable features for these entities",
+        errors=tuple(errors[:MAX_ERRORS]),
+    )
+
+
+def features_unavailable(detail: str, retry_after: int = 1) -> Problem:
+    """503: no features can be looked up now; a request with all inputs needs none."""
+    return unavailable("features-unavailable", detail, retry_after)
+
+
+def feature_lookup_failed(detail: str, *, answered: bool = True) -> Problem:
+    """502: the feature transformer answered with what cannot be used, or not with features."""
+    what = "the feature transformer's answer cannot be used" if answered else "no features"
+    return Problem(HTTPStatus.BAD_GATEWAY, "feature-lookup-failed", f"{what}: {detail}")
+
+
 def overloaded(detail: str) -> Problem:
     """503 at once, rather than an answer that comes too late."""
     return unavailable("overloaded", detail, retry_after=1)
+
+
+def prediction_not_logged() -> Problem:
+    """503: the environment demands that every answer is on the disk before it is sent."""
+    return unavailable(
+        "prediction-not-logged",
+        "the answer could not be written to the prediction log, which this environment demands "
+        "(durability: durable); the server's log says why",
+        retry_after=1,
+    )
 
 
 def too_many_bodies(held: int) -> Problem:

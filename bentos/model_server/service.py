@@ -5,22 +5,22 @@ load ONNX Runtime are imported in the workers alone.
 
 Variables: SLIPWAY_WORKERS and SLIPWAY_THREADS (1), SLIPWAY_MODEL_DIR (`model` beside `bentos`),
 SLIPWAY_DRAIN_SECONDS (0.5), SLIPWAY_ACCESS_LOG (1; 0 writes none), SLIPWAY_EXECUTION (auto),
-SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none).
+SLIPWAY_KEYS (none), SLIPWAY_CACHE_URL (of a Redis, for a model with a response cache; none),
+SLIPWAY_FEATURES_URL, SLIPWAY_FEATURES_TIMEOUT and SLIPWAY_FEATURES_KEY_FILE (of the feature
+transformer, for a model with a feature service; none, 2 s, none).
+Of the prediction log: SLIPWAY_PREDICTION_LOG (its folder; none), SLIPWAY_ENVIRONMENT (default),
+SLIPWAY_PREDICTION_DURABILITY (best_effort), _FLUSH_SECONDS (1), _MAX_PENDING (50000 rows),
+_SEGMENT_BYTES (64 MiB), _SEGMENT_SECONDS (60), SLIPWAY_CLOUD_EVENTS_URL (none), SLIPWAY_PII_KEY
+(the key file, for a model with hashed columns).
 """
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bentoml
 from _bentoml_sdk.service.factory import Service
 
-from bentos.model_server.process import (
-    METRICS_FOLDER,
-    die_with_master,
-    prepare_master,
-    quiet_uvicorn,
-)
+from bentos.model_server.bento_worker import CONFIG, become_worker
+from bentos.model_server.process import prepare_master
 from bentos.model_server.settings import from_environment, workers
 
 if TYPE_CHECKING:
@@ -34,19 +34,13 @@ class ModelServerService(Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> "ASGIApp":
         """Our application in front, BentoML's behind it. Called once in each worker."""
-        from bentos.model_server import event_loop
         from bentos.model_server.app import ModelServer
-        from bentos.model_server.json_logging import log_as_json
         from bentos.model_server.lifecycle import Lifecycle
         from bentos.model_server.metrics import Metrics
 
-        die_with_master()
-        event_loop.install()
-        quiet_uvicorn()
-        log_as_json()
+        folder = become_worker()
         settings = from_environment(str(self.bento.tag) if self.bento else "unpacked")
-        folder = os.environ.get(METRICS_FOLDER)
-        lifecycle = Lifecycle(settings, Metrics(Path(folder) if folder else None))
+        lifecycle = Lifecycle(settings, Metrics(folder))
         return ModelServer(lifecycle, super().to_asgi(is_main=is_main))
 
 
@@ -63,15 +57,5 @@ class Inner:
         from_environment("")
         prepare_master(workers())
 
-
-# BentoML's own metrics, access log and tracing cost more than the inference, and its timers are
-# never cancelled; what passes through it here is a probe now and then.
-CONFIG: dict[str, Any] = {
-    "workers": workers(),
-    "traffic": {"timeout": 5},
-    "metrics": {"enabled": False},
-    "logging": {"access": {"enabled": False}},
-    "tracing": {"excluded_urls": ".*"},
-}
 
 service = ModelServerService(name=NAME, inner=Inner, config=CONFIG)

@@ -3,15 +3,18 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from deploy.control.alert import Alert, AlertsError, fingerprint, read_alerts, write_alerts
-from deploy.control.conditions import Condition, conditions
+from deploy.control.condition import Condition
+from deploy.control.conditions import conditions
+from deploy.control.finding_conditions import finding_conditions
 from deploy.control.last_events import LastEvents
 from deploy.control.observer import Observation
+from deploy.findings import readable
 from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.live import configured
@@ -37,6 +40,7 @@ class Alerting:
         self._configuration, self._observations = configuration, observations
         self._ledger, self._last_events = ledger, LastEvents(ledger)
         self._home, self._send, self._clock = home, send, clock
+        self._started, self._damaged = clock(), list[str]()
         self._active: dict[str, Alert] = {}
         self._pending_since: dict[str, float] = {}
         self._resolved: deque[Alert] = deque(maxlen=MAX_RESOLVED)
@@ -53,12 +57,23 @@ class Alerting:
         states = configured(self._ledger.states(), self._configuration)
         events = [event for state in states.values() if (event := self._last_events.of(state))]
         observed = self._observations()
-        found = conditions(self._configuration, states.values(), observed, events)
+        found = [
+            *conditions(self._configuration, states.values(), observed, events),
+            *self._of_findings(),
+        ]
         changed = self._move({fingerprint(item.labels): item for item in found})
         self._publish()
         for alert in changed:
             logger.warning("%s: %s", alert.state, alert.annotations["summary"])
             self._send(alert)
+
+    def _of_findings(self) -> Iterator[Condition]:
+        findings, damaged = readable(self._home)
+        if damaged and damaged != self._damaged:  # once, not each second
+            logger.error("%s", "; ".join(damaged))
+        self._damaged = damaged
+        up_seconds = self._clock() - self._started
+        return finding_conditions(self._configuration, findings, datetime.now(UTC), up_seconds)
 
     def _move(self, found: Mapping[str, Condition]) -> list[Alert]:
         changed = [self._resolve(key) for key in self._active.keys() - found.keys()]

@@ -1,8 +1,16 @@
 """What clients of the control API may send. Strict: 90.0, true and "90" are no numbers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    WithJsonSchema,
+)
 
 from serving_config.base import Name
 
@@ -65,6 +73,49 @@ class Retire(_Given):
     environment: Name = PRODUCTION
 
 
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("must be a text, a number, true or false")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("must fit into 64 bits")
+    return value
+
+
+# One message, where a union would have one for each of its members.
+_Label = Annotated[
+    Any,
+    AfterValidator(_scalar),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 1000},
+                {"type": "number"},
+                {"type": "boolean"},
+            ]
+        }
+    ),
+]
+
+
+class GivenLabel(_Given):
+    """What is true of one row of an answer."""
+
+    request_id: Annotated[str, Field(min_length=1, max_length=128)]
+    """The answer's `X-Request-ID`."""
+    row: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Its index in the request."""
+    label: _Label
+    """The class, as the answers spell it; or the value, of a regression."""
+
+
+class Labels(_Given):
+    """Labels for answers of one model. Each (request_id, row) may stand there once."""
+
+    model: Name
+    environment: Name = PRODUCTION
+    labels: Annotated[list[GivenLabel], Field(min_length=1, max_length=10_000)]
+
+
 class _Query(BaseModel):
     """A name that is not a parameter is refused: a misspelt `environment` would mean another."""
 
@@ -76,6 +127,13 @@ class Scope(_Query):
 
     model: Name | None = None
     """`default_model` of platform.yaml where it is left out."""
+    environment: Name | None = None
+    """`default_environment` of platform.yaml where it is left out."""
+
+
+class Where(_Query):
+    """In which environment."""
+
     environment: Name | None = None
     """`default_environment` of platform.yaml where it is left out."""
 

@@ -1,38 +1,15 @@
 """What the settings' limits say of what the live servers counted: pure functions."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from deploy.analysis.window import percentile
+from deploy.control.condition import Condition, condition
 from deploy.control.observer import Observation
 from deploy.events import Counters, Event, Live, State
 from deploy.gateway.routes import cluster_name
-from deploy.monitoring.catalog import annotations, labels, milliseconds, percent
+from deploy.monitoring.catalog import milliseconds, percent
 from deploy.monitoring.rules import duration
 from serving_config.schema import Configuration
-
-
-@dataclass(frozen=True)
-class Condition:
-    """passed: whether the limit is, None where that cannot be said now. at_once: fires without
-    waiting for `alerts.for_seconds`."""
-
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    passed: bool | None
-    at_once: bool = False
-
-
-def _condition(
-    alert: str,
-    about: dict[str, str],
-    passed: bool | None,
-    value: str,
-    limit: str,
-    at_once: bool = False,
-) -> Condition:
-    named = {"alertname": alert} | labels(alert) | about
-    return Condition(named, annotations(alert, about, value, limit), passed, at_once)
 
 
 def conditions(
@@ -61,7 +38,7 @@ def _of_server(
     health = configuration.release_policy(state.environment, state.model).health
     about = _about(state.environment, state.model, live.label, live.variant)
     down = None if seen is None else seen.failing_since is not None
-    yield _condition("ModelServerDown", about, down, "", duration(alerts.for_seconds))
+    yield condition("ModelServerDown", about, down, "", duration(alerts.for_seconds))
 
     recent = Counters() if seen is None else seen.recent
     enough = recent.requests >= alerts.min_requests
@@ -75,10 +52,10 @@ def _of_server(
         return value > limit
 
     limit = health.max_error_rate
-    yield _condition("HighErrorRate", about, over(rate, limit), percent(rate), percent(limit))
+    yield condition("HighErrorRate", about, over(rate, limit), percent(rate), percent(limit))
     limit = health.p99_ms
     passed = over(p99, limit)
-    yield _condition("HighLatency", about, passed, milliseconds(p99), milliseconds(limit))
+    yield condition("HighLatency", about, passed, milliseconds(p99), milliseconds(limit))
 
 
 def _rolled_back(event: Event) -> Condition:
@@ -88,4 +65,4 @@ def _rolled_back(event: Event) -> Condition:
     left = ", ".join(map(str, found)) if isinstance(found, list) else ""
     reason = event.evidence.get("reason") or "no reason given"
     value = f"From version {left or '(unknown)'} back to {event.label}, by {event.actor}: {reason}"
-    return _condition("ReleaseRolledBack", about, event.action == "rollback", value, "", True)
+    return condition("ReleaseRolledBack", about, event.action == "rollback", value, "", True)

@@ -140,6 +140,14 @@ class Alerts(msgspec.Struct, frozen=True):
     alerts: tuple[Alert, ...]
 
 
+class LabelsTaken(msgspec.Struct, frozen=True):
+    """How many labels are on the disk now."""
+
+    model: str
+    environment: str
+    accepted: int
+
+
 class Health(msgspec.Struct, frozen=True):
     """The control process answers."""
 

@@ -15,8 +15,10 @@ from deploy.again import RolledBackAlreadyError
 from deploy.control.control import refused
 from deploy.dagster_client import DagsterError
 from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressError
+from deploy.findings import FindingsError
 from deploy.gateway.envoy import GatewayError
 from deploy.keys import KeyStoreError
+from deploy.predictions.labels import LabelError
 from deploy.receipts import UnknownRequestError
 from deploy.release import ReleaseError
 from deploy.supervision import SupervisorError
@@ -41,6 +43,8 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (TargetError, HTTPStatus.SERVICE_UNAVAILABLE, "target-unavailable"),
     (SupervisorError, HTTPStatus.SERVICE_UNAVAILABLE, "supervisor-unavailable"),
     (DagsterError, HTTPStatus.SERVICE_UNAVAILABLE, "dagster-unavailable"),
+    (FindingsError, HTTPStatus.SERVICE_UNAVAILABLE, "finding-damaged"),
+    (LabelError, HTTPStatus.SERVICE_UNAVAILABLE, "labels-unavailable"),
     (KeyStoreError, HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable"),
 )
 logger = logging.getLogger("slipway.control")

@@ -19,11 +19,14 @@ from bentos.model_server.asgi import (
     with_headers,
 )
 from bentos.model_server.keys import Keys
-from bentos.model_server.problems import FieldError, clean, malformed
+from bentos.model_server.problems import FieldError, Problem, clean, malformed
+from deploy.control.browser_key import challenged, is_page, with_basic
 from deploy.control.control import refused
 from deploy.control.errors import problem_of
 
 MAX_BODY_BYTES = 64 << 10
+# 10,000 labels with long request ids.
+_MAX_BODY_BYTES_OF = {"/v1/labels": 4 << 20}
 _OPEN = ("/v1/health", "/v1/openapi.json", "/v1/docs")
 
 
@@ -57,14 +60,22 @@ class Gate:
     async def _admit(self, request: Request, scope: Scope) -> bytes | None:
         """The body where there is one; a Problem for who may not, or what is not sound."""
         if not any(request.path == path or request.path.startswith(f"{path}/") for path in _OPEN):
-            request.caller = self._keys.require(request.headers, None, "admin")
+            request.caller = self._caller(request)
         _require_single(scope["query_string"])
         if request.method != "POST":  # no other one has a body here
             return None
         request.require_json()
-        body = await request.body(MAX_BODY_BYTES)
+        body = await request.body(_MAX_BODY_BYTES_OF.get(request.path, MAX_BODY_BYTES))
         _require_sound(body)
         return body
+
+    def _caller(self, request: Request) -> str:
+        if not is_page(request.method, request.path):
+            return self._keys.require(request.headers, None, "admin")
+        try:
+            return self._keys.require(with_basic(request.headers), None, "admin")
+        except Problem as problem:
+            raise challenged(problem) from None
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -26,7 +26,7 @@ _PROBLEMS = {
     408: "The body did not arrive in time.",
     409: "The state does not allow it, or somebody else was faster.",
     412: "If-Match names another generation.",
-    413: "The body is larger than 64 KiB.",
+    413: "The body is larger than 64 KiB (labels: 4 MiB).",
     415: "The body is not declared as JSON.",
     422: "A value is refused; `errors` names the fields.",
     503: "A part of the platform does not answer; nothing was changed.",
@@ -53,6 +53,12 @@ def answers(
     if etag:
         found["headers"] = _ETAG
     return {status: found, **{code: _problem(code) for code in (*_OF_ALL, *refusals)}}
+
+
+def page(description: str, *refusals: int) -> Responses:
+    """The `responses` of a route that answers HTML."""
+    found: dict[str, Any] = {"description": description, "content": {"text/html": {}}}
+    return {200: found, **{code: _problem(code) for code in (*_OF_ALL, *refusals)}}
 
 
 def changes(kind: Any, description: str, *, status: int = 200) -> dict[str, Any]:

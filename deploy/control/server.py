@@ -29,10 +29,12 @@ from deploy.control.usage import usage
 from deploy.control.webhooks import Webhooks
 from deploy.dagster_client import DagsterClient
 from deploy.events import LedgerError
+from deploy.features import TRANSFORMER, transformer_port
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.live import configured_clusters
 from deploy.local import local_traffic
+from deploy.monitoring.finding_metrics import FindingMetrics
 from deploy.monitoring.targets import PrometheusTargets
 from deploy.platform import LocalPlatform
 from deploy.supervision import Supervisor
@@ -81,7 +83,14 @@ class Parts:
         self.alerting = Alerting(
             configuration, self.observer.observations, ledger, home, self.webhooks.send
         )
-        self.scraped = PrometheusTargets(home, ledger, target.servers)
+        self.metrics = FindingMetrics(home, configuration)
+        own = self.metrics.serve()
+
+        def parts() -> dict[str, int]:
+            port = transformer_port(home, configuration)
+            return {"control": own} | ({} if port is None else {TRANSFORMER: port})
+
+        self.scraped = PrometheusTargets(home, ledger, target.servers, parts)
         self.control = Control(
             home=home,
             configuration=configuration,
@@ -103,6 +112,7 @@ class Parts:
     def close(self) -> None:
         """Let go on what has begun, as long as the process is there."""
         self.webhooks.close()
+        self.metrics.close()
         self.controller.close()
 
 

@@ -4,18 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LABELS = ("environment", "model", "version", "variant")
+# Those of an alert about a finding; of DataDrift and PredictionQuality: LABELS, no variant.
+FINDING_LABELS = ("kind", "environment", "subject")
 _RUNBOOK = "docs/alerts.md"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One alert. The texts may name any of LABELS, `{value}` and `{limit}`."""
+    """One alert. The texts may name any of LABELS, or of a finding's, `{value}` and `{limit}`."""
 
     severity: str
     summary: str
     description: str
 
 
+_SHOW = "Look: `slipway drift {model} --environment {environment}`, `/v1/drift/{model}`."
+_RUNS = "Look at its runs in Dagster, and `slipway status`."
 _LOOK = "Look: `slipway status`, `slipway ledger {model}`."
 _BACK = f"{_LOOK} Back: `slipway rollback {{model}} --environment {{environment}}`."
 
@@ -51,6 +55,32 @@ KINDS = {
         "warning",
         "{model} {version} in {environment}: lines of the access log are lost",
         f"{{value}} lines of the access log could not be written in the last {{limit}}. {_LOOK}",
+    ),
+    "DataDrift": Kind(
+        "warning",
+        "{model} {version} in {environment}: live traffic is another than it was trained on",
+        f"{{value}}. {_SHOW} Train on fresh data: `slipway train {{model}}`.",
+    ),
+    "PredictionQuality": Kind(
+        "critical",
+        "{model} {version} in {environment}: its answers are worse than the limit",
+        "{value}. Look at the asset {model}/quality in Dagster. Back: `slipway rollback {model} "
+        "--environment {environment}`; train on fresh data: `slipway train {model}`.",
+    ),
+    "StaleFeatures": Kind(
+        "warning",
+        "feature view {subject}: the online features are stale",
+        "{value}. Look at the asset features/{subject} in Dagster; `slipway materialize`.",
+    ),
+    "ScheduleFailed": Kind(
+        "warning",
+        "{subject} {environment}: its last scheduled run failed",
+        f"{{value}}. {_RUNS}",
+    ),
+    "ScheduleOverdue": Kind(
+        "warning",
+        "{kind} of {subject} {environment}: nobody looked for too long",
+        f"The last result is {{value}} old, allowed are {{limit}}. {_RUNS}",
     ),
     "ReleaseRolledBack": Kind(
         "info",

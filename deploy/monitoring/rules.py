@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.monitoring.catalog import LABELS, annotations, labels, milliseconds, percent
+from deploy.monitoring.finding_rules import JOB, finding_rules
 from serving_config.alerts import Alerts
 from serving_config.schema import Configuration
 
 Json = dict[str, Any]
 
-JOB = "slipway"
 # The routes that predict; health, metrics, docs and unknown paths are nobody's predictions.
 _INFERENCE = ',route=~"/predict|/predict/batch|/v2/models/.+/infer"'
 _REQUESTS, _DURATIONS = "slipway_requests_total", "slipway_request_duration_seconds_bucket"
@@ -30,9 +30,11 @@ def duration(seconds: float) -> str:
 
 
 def alerting_rules(configuration: Configuration) -> Json:
-    """One group for each model in each environment, with that pair's own limits."""
+    """One group for each model in each environment, with that pair's own limits, and one for what
+    the scheduled checks found."""
     pairs = [(env, model) for env in configuration.environments for model in configuration.models]
-    return {"groups": [_group(configuration, *pair) for pair in sorted(pairs)]}
+    groups = [_group(configuration, *pair) for pair in sorted(pairs)]
+    return {"groups": [*groups, finding_rules(configuration, duration(interval(configuration)))]}
 
 
 def prometheus_config(configuration: Configuration, targets: str) -> Json:

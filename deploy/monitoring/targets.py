@@ -1,4 +1,5 @@
-"""What Prometheus scrapes: the live model servers, as a file for its file_sd.
+"""What Prometheus scrapes, as a file for its file_sd: the live model servers, the feature
+transformer, and the control process, which tells what the scheduled checks found.
 
 Envoy is not among them: its admin interface is a UNIX socket, which Prometheus cannot scrape.
 """
@@ -16,6 +17,7 @@ from deploy.home import Home, write_atomically
 from deploy.ledger import Ledger
 
 logger = logging.getLogger("slipway.targets")
+Parts = Mapping[str, int]
 
 
 def targets_file(home: Home) -> Path:
@@ -23,9 +25,16 @@ def targets_file(home: Home) -> Path:
     return home.run / "prometheus" / "targets.json"
 
 
-def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One group for each live version that has a server; servers: cluster name → port."""
-    return [
+def targets(
+    states: Iterable[State], servers: Mapping[str, int], parts: Parts | None = None
+) -> list[dict[str, Any]]:
+    """One group for each live version that has a server, and for each part of the platform that
+    has metrics; servers: cluster name → port; parts: name → port."""
+    own = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"part": name}}
+        for name, port in sorted((parts or {}).items())
+    ]
+    return own + [
         {
             "targets": [f"127.0.0.1:{servers[name]}"],
             "labels": {
@@ -41,10 +50,16 @@ def targets(states: Iterable[State], servers: Mapping[str, int]) -> list[dict[st
     ]
 
 
-def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int]) -> None:
+def write_targets(
+    home: Home,
+    states: Iterable[State],
+    servers: Mapping[str, int],
+    parts: Parts | None = None,
+) -> None:
     """Replace the list where it has changed; Prometheus reads it again by itself."""
     path = targets_file(home)
-    text = msgspec.json.format(msgspec.json.encode(targets(states, servers)), indent=2)
+    listed = targets(states, servers, parts)
+    text = msgspec.json.format(msgspec.json.encode(listed), indent=2)
     try:
         if path.read_bytes() == text:
             return
@@ -54,12 +69,17 @@ def write_targets(home: Home, states: Iterable[State], servers: Mapping[str, int
 
 
 class PrometheusTargets:
-    """Keeps the list up to date, with a tick each second; servers: cluster name → port."""
+    """Keeps the list up to date, with a tick each second; servers: cluster name → port; parts:
+    those of the platform that have metrics, and their ports."""
 
     def __init__(
-        self, home: Home, ledger: Ledger, servers: Callable[[], Mapping[str, int]]
+        self,
+        home: Home,
+        ledger: Ledger,
+        servers: Callable[[], Mapping[str, int]],
+        parts: Callable[[], Parts] = dict,
     ) -> None:
-        self._home, self._ledger, self._servers = home, ledger, servers
+        self._home, self._ledger, self._servers, self._parts = home, ledger, servers, parts
         self._failure: str | None = None
 
     def tick(self) -> None:
@@ -68,7 +88,7 @@ class PrometheusTargets:
         states, servers = self._ledger.states().values(), self._servers()
         failure = None
         try:
-            write_targets(self._home, states, servers)
+            write_targets(self._home, states, servers, self._parts())
         except OSError as error:
             failure = str(error.strerror)
         if failure and failure != self._failure:

@@ -32,14 +32,21 @@ from deploy.targets.base import Endpoint, TargetError
 from deploy.targets.compare_logs import KEPT
 from deploy.targets.holds import alone, forget, holding, starting
 from deploy.targets.metrics_text import scrape
+from serving_config.features import Features
 from serving_config.schema import Configuration, Environment
 
 _POLL_SECONDS = 0.05
+_SHIPPED = Features()
 _NO_SETTINGS = Environment(name="none")  # of an environment that was taken out of the settings
 
 
 def server_process(
-    name: str, port: int, tag: str, environment: Environment, home: Home
+    name: str,
+    port: int,
+    tag: str,
+    environment: Environment,
+    home: Home,
+    features: Features = _SHIPPED,
 ) -> ProcessSpec:
     """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`."""
     scripts = Path(sys.executable).parent
@@ -49,13 +56,34 @@ def server_process(
         "SLIPWAY_THREADS": str(environment.threads),
         "SLIPWAY_KEYS": str(home.keys),
         "SLIPWAY_ACCESS_LOG": "1" if environment.access_log else "0",
+        "SLIPWAY_FEATURES_URL": f"http://127.0.0.1:{features.port}",
+        "SLIPWAY_FEATURES_TIMEOUT": str(features.timeout_seconds),
+        # Also while there is none: the first key may be added while the server runs.
+        "SLIPWAY_FEATURES_KEY_FILE": str(home.platform_key),
     }
     if home.platform_key.exists():  # keys are in use: without them nobody is let in
         variables["SLIPWAY_KEYS_REQUIRED"] = "1"
     if environment.cache_url is not None:
         variables["SLIPWAY_CACHE_URL"] = environment.cache_url
+    variables |= _prediction_log(environment, home)
     grace = environment.drain_timeout_seconds
     return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
+
+
+def _prediction_log(environment: Environment, home: Home) -> dict[str, str]:
+    log = environment.prediction_log
+    return {
+        "SLIPWAY_ENVIRONMENT": environment.name,
+        # Empty rather than absent: the platform's own variables are inherited.
+        "SLIPWAY_PREDICTION_LOG": str(home.predictions) if log.enabled else "",
+        "SLIPWAY_PREDICTION_DURABILITY": log.durability,
+        "SLIPWAY_PREDICTION_FLUSH_SECONDS": str(log.flush_seconds),
+        "SLIPWAY_PREDICTION_MAX_PENDING": str(log.max_pending_rows),
+        "SLIPWAY_PREDICTION_SEGMENT_BYTES": str(log.segment_bytes),
+        "SLIPWAY_PREDICTION_SEGMENT_SECONDS": str(log.segment_seconds),
+        "SLIPWAY_CLOUD_EVENTS_URL": (log.cloud_events_url or "") if log.enabled else "",
+        "SLIPWAY_PII_KEY": str(home.pii_key),
+    }
 
 
 def server_ports(watchers: list[str]) -> dict[str, int]:
@@ -101,7 +129,10 @@ class LocalTarget:
         with starting(self.home):
             if name not in self.servers():
                 settings = self.configuration.environments[environment]
-                process = server_process(name, free_port(), release.tag, settings, self.home)
+                process = server_process(
+                    *(name, free_port(), release.tag, settings, self.home),
+                    features=self.configuration.features,
+                )
                 self._supervisor.add(process, self.working_directory)
         return name
 

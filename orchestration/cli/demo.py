@@ -32,15 +32,28 @@ _TIMEOUT_SECONDS = 300
 _POLL_SECONDS = 0.5
 _CANARY_MODEL = "iris"
 
+IRIS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+# The bodies of requests to `/predict`.
 REQUESTS: dict[str, list[dict[str, Any]]] = {
     "iris": [
-        {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2},
-        {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3},
+        {"features": dict(zip(IRIS, (5.1, 3.5, 1.4, 0.2), strict=True))},
+        {"features": dict(zip(IRIS, (6.7, 3.0, 5.2, 2.3), strict=True))},
     ],
     "spam-detector": [
-        {"email_content": "CONGRATULATIONS!!! You have WON 1,000,000 EUR. Claim your prize now"},
-        {"email_content": "Könnten wir das Treffen auf Donnerstag um 10 Uhr verschieben?"},
+        {
+            "entities": {"sender": "sender-017@example.com"},
+            "features": {
+                "email_content": "CONGRATULATIONS!!! You have WON 1,000,000 EUR. Claim it now"
+            },
+        },
+        {
+            "entities": {"sender": "sender-321@example.com"},
+            "features": {
+                "email_content": "Könnten wir das Treffen auf Donnerstag um 10 Uhr verschieben?"
+            },
+        },
     ],
+    "customer-churn": [{"entities": {"customer_id": number}} for number in (17, 1024)],
 }
 
 
@@ -50,15 +63,15 @@ class DemoError(RuntimeError):
 
 @click.command()
 def demo() -> None:
-    """Start everything, take two models to production, and release a second version by canary."""
+    """Start everything, take three models to production, and release a second version by canary."""
     platform = local_platform()
     start(platform)
     models = [m for m in platform.configuration.models.values() if m.name in REQUESTS]
     wanted = {model.name: _trained(platform, model) for model in models}
     _watch(platform, wanted)
     for name in wanted:
-        for features in REQUESTS[name]:
-            _ask(platform, name, features)
+        for body in REQUESTS[name]:
+            _ask(platform, name, body)
     if _CANARY_MODEL in wanted:
         _second_version(platform, platform.configuration.models[_CANARY_MODEL])
     _where_to_look(platform)
@@ -167,10 +180,9 @@ def _say_who_answered(client: Client, shares: list[int], labels: tuple[str, ...]
     console.print(f"  [bold]{line}[/]", soft_wrap=True)
 
 
-def _ask(platform: LocalPlatform, model: str, features: dict[str, Any]) -> None:
+def _ask(platform: LocalPlatform, model: str, body: dict[str, Any]) -> None:
     """Send one prediction through the gateway and show both sides."""
     url = f"{gateway_url(platform)}/models/{model}/predict"
-    body = {"features": features}
     headers = {"X-Environment": "production"} | platform_headers(platform.home)
     response = httpx.post(url, json=body, headers=headers, timeout=10)
     if response.status_code != httpx.codes.OK:

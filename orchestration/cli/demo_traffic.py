@@ -20,9 +20,9 @@ class Client:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+        self, url: str, headers: Mapping[str, str], bodies: Sequence[Mapping[str, Any]]
     ) -> None:
-        self._url, self._headers, self._rows = url, dict(headers), rows
+        self._url, self._headers, self._bodies = url, dict(headers), bodies
         self.answered: Counter[str] = Counter()
         self.failed = 0
         self._stop = threading.Event()
@@ -39,15 +39,15 @@ class Client:
     def _send(self) -> None:
         started = time.monotonic()
         with httpx.Client(headers=self._headers, timeout=_TIMEOUT_SECONDS) as client:
-            for number, row in enumerate(itertools.cycle(self._rows)):
+            for number, body in enumerate(itertools.cycle(self._bodies)):
                 due = started + number / _PER_SECOND
                 if self._stop.wait(max(0.0, due - time.monotonic())):
                     return
-                self._ask(client, row)
+                self._ask(client, body)
 
-    def _ask(self, client: httpx.Client, row: Mapping[str, Any]) -> None:
+    def _ask(self, client: httpx.Client, body: Mapping[str, Any]) -> None:
         try:
-            response = client.post(self._url, json={"features": row})
+            response = client.post(self._url, json=body)
         except httpx.HTTPError:
             self.failed += 1
             return

@@ -73,6 +73,14 @@ def follow(dagster: DagsterClient, run_id: str, look: Look = lambda: None) -> Ru
     return run
 
 
+def wait(dagster: DagsterClient, run_id: str) -> RunStatus:
+    """As `follow`, without a word."""
+    while (run := dagster.run(run_id)).status not in FINISHED:
+        time.sleep(_POLL_SECONDS)
+    require_success(dagster, run)
+    return run
+
+
 def with_progress(steps: Table, progress: Progress | None) -> Group:
     """The steps, and below them how far the release in progress is."""
     return Group(steps, f"  [yellow]▸[/] {escape(sentence(progress))}" if progress else "")

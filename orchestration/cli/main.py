@@ -7,11 +7,14 @@ import click
 
 from orchestration.cli import (
     demo,
+    drift,
+    features,
     keys,
     ledger,
     load_test,
     models,
     platform,
+    predictions,
     receipts,
     release,
     status,
@@ -43,9 +46,15 @@ cli.add_command(traffic.split)
 cli.add_command(traffic.rollback)
 cli.add_command(traffic.load)
 cli.add_command(traffic.retire)
+cli.add_command(features.materialize)
+cli.add_command(features.features)
 cli.add_command(ledger.ledger)
 cli.add_command(receipts.explain_request)
+cli.add_command(predictions.predictions)
+cli.add_command(predictions.labels)
+cli.add_command(predictions.compact_now)
 cli.add_command(keys.keys)
+cli.add_command(drift.drift)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)
 

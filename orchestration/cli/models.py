@@ -1,6 +1,7 @@
 """`slipway train` and `verify`, and what commands ask about versions."""
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -20,6 +21,10 @@ from serving_config.schema import Model
 
 if TYPE_CHECKING:
     from orchestration.training import RegisteredVersion
+
+
+class NoFreshDataError(ValueError):
+    """Nobody has labelled an answer."""
 
 
 class UnknownVersionError(ValueError):
@@ -75,21 +80,49 @@ def launch(
     follow(dagster, run_id, look)
 
 
-def train_and_register(platform: LocalPlatform, model: Model) -> "RegisteredVersion":
-    """Run the model's training function."""
+def train_and_register(
+    platform: LocalPlatform, model: Model, *, fresh: bool = False
+) -> "RegisteredVersion":
+    """Run the model's training function; fresh: on the labelled answers since its last version."""
+    from orchestration.training import TrainingRequest
     from orchestration.training import train as run_training
 
+    rows = _fresh_rows(platform, model) if fresh else None
     with step(f"{model.name} is trained and registered in MLflow"):
-        return run_training(model, platform.configuration.platform.mlflow.uri)
+        request = TrainingRequest(actor=actor(), fresh=rows)
+        return run_training(model, platform.configuration.platform.mlflow.uri, request)
+
+
+def _fresh_rows(platform: LocalPlatform, model: Model) -> Any:
+    from orchestration.monitoring.fresh import fresh_rows
+    from orchestration.resources.registry import Registry
+    from orchestration.training import PROBE_RETRIES, PROBE_TIMEOUT_SECONDS, request_limits
+
+    configuration = platform.configuration
+    registry = Registry(tracking_uri=configuration.platform.mlflow.uri)
+    with request_limits(PROBE_TIMEOUT_SECONDS, PROBE_RETRIES):
+        since = registry.newest_version_at(model.registered_model)
+    rows = fresh_rows(platform.home, configuration, model, since, datetime.now(UTC))
+    if rows is None:
+        when = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+        raise NoFreshDataError(
+            f"{model.name} has no labelled answers{when}: send labels to POST /v1/labels, or "
+            "leave out --with-fresh-data"
+        )
+    console.print(f"{len(rows)} labelled answers since the last version", markup=False)
+    return rows
 
 
 @click.command()
 @click.argument("model")
-def train(model: str) -> None:
+@click.option(
+    "--with-fresh-data", is_flag=True, help="Also on the labelled answers since its last version."
+)
+def train(model: str, with_fresh_data: bool) -> None:
     """Train MODEL by its YAML's `training` and register the new version."""
     platform = local_platform()
     settings = configured_model(platform, model)
-    registered = train_and_register(platform, settings)
+    registered = train_and_register(platform, settings, fresh=with_fresh_data)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
     console.print(f"{model} version {registered.version} ({scores})", markup=False)
     page = f"/#/models/{registered.name}/versions/{registered.version}"

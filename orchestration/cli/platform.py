@@ -12,6 +12,7 @@ import httpx
 
 from deploy.dagster_client import DagsterClient, DagsterError
 from deploy.dagster_names import job_name
+from deploy.features import TRANSFORMER, transformer_port
 from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
 from deploy.ledger import open_ledger
@@ -24,6 +25,7 @@ from deploy.targets.local import LocalTarget, server_ports
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
 from orchestration.cli.status import dagster_url, describe, gateway_url, mlflow_url, show
+from orchestration.features_setup import ensure_features, follow_features
 
 _READY_SECONDS = 120
 _RUNS_SECONDS = 600
@@ -49,6 +51,9 @@ def start(platform: LocalPlatform) -> None:
 
 def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> None:
     console.print(f"the platform is up already in {platform.home.root}", markup=False)
+    ensure_features(platform)
+    if follow_features(platform):
+        console.print("the feature transformer follows changed definitions or settings")
     if platform.started_with() != platform.fingerprint():
         _reload(platform, supervisor)
     else:
@@ -61,6 +66,7 @@ def _start_anew(platform: LocalPlatform) -> None:
         console.print(f"[yellow]ended {ended} processes that an earlier crash left behind[/]")
     platform.require_ports()
     platform.write_files()
+    ensure_features(platform)
     _prepare_dagster(platform)
     with (platform.home.logs / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
@@ -157,6 +163,7 @@ def _last_words(platform: LocalPlatform, about: str) -> str:
         "MLflow": "mlflow",
         "webserver": "dagster-webserver",
         "Dagster": "dagster-code",
+        "transformer": TRANSFORMER,
     }
     name = next((log for word, log in names.items() if word in about), "supervisor")
     path = platform.home.logs / f"{name}.log"
@@ -174,6 +181,10 @@ def _not_ready(platform: LocalPlatform) -> list[str]:
         waiting.append("the control API does not answer")
     if not _answers(f"{settings.mlflow.uri}/health"):
         waiting.append(f"MLflow does not answer at {mlflow_url(platform)}")
+    port = transformer_port(platform.home, platform.configuration)
+    # Not /ready: a store that is down has an answer, and keeps nothing else from working.
+    if port is not None and not _answers(f"http://127.0.0.1:{port}/services"):
+        waiting.append(f"the feature transformer does not serve features on port {port}")
     if reason := DagsterClient(dagster_url(platform)).not_ready():
         waiting.append(f"Dagster: {reason}")
     if not waiting:

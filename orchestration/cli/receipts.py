@@ -2,11 +2,13 @@
 
 import click
 
+from deploy.predictions.requests import LoggedRow
 from deploy.provenance import Deployment, EventSummary, Proof
 from deploy.receipts import Receipt, receipt
 from orchestration.cli.context import existing_ledger, local_platform
 from orchestration.cli.output import console, show_json, show_lines
 
+_LONGEST = 500
 _VERDICTS = {True: "passed", False: "failed", None: "unknown"}
 
 
@@ -38,8 +40,24 @@ def _lines(item: Receipt) -> list[tuple[str, str]]:
     ]
     if item.deployment is not None:
         lines += _deployment_lines(item.deployment)
+    for row in item.logged:
+        lines += _row_lines(row)
+    if item.logged and (item.rows or 0) > len(item.logged):
+        lines.append(("rows", f"{item.rows}; the first {len(item.logged)} are shown"))
     lines += [("note", note) for note in item.notes]
     return [(name, text) for name, text in lines if text]
+
+
+def _row_lines(row: LoggedRow) -> list[tuple[str, str]]:
+    sure = row.probabilities.get(str(row.prediction))
+    answer = f"{row.prediction}" + ("" if sure is None else f" ({sure:.4g})")
+    features = ", ".join(f"{name}={value}" for name, value in row.features.items())
+    return [
+        (f"row {row.row}", " ".join(features.split())[:_LONGEST]),
+        ("predicted", answer if row.prediction is not None else ""),
+        ("entities", row.entities or ""),
+        ("looked up", row.lookups or ""),
+    ]
 
 
 def _deployment_lines(found: Deployment) -> list[tuple[str, str]]:

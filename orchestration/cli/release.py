@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import click
 
 from bentos.model_server.certificate import CertificateError
+from deploy.challenge import ChallengeError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import open_ledger
 from deploy.platform import LocalPlatform
 from deploy.release import Release, ReleaseError
-from deploy.versions import MissingFileError, built_release
+from deploy.versions import MissingFileError, VersionFolder, built_release
 from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import RunFailedError
 from orchestration.cli.models import (
@@ -95,6 +96,7 @@ def _proved(platform: LocalPlatform, model: Model, version: int) -> Release | No
 
 
 def _to_production(platform: LocalPlatform, model: Model, version: int, policy: str | None) -> None:
+    _warn_of_a_worse_one(platform, model, version)
     before = _last_event(platform, model.name)
     try:
         with _started_early(platform, _proved(platform, model, version)):
@@ -107,6 +109,22 @@ def _to_production(platform: LocalPlatform, model: Model, version: int, policy: 
         raise
     serves = live_version(platform, _PRODUCTION, model.name)
     console.print(f"[green]production serves {model.name} version {serves}[/]")
+
+
+def _warn_of_a_worse_one(platform: LocalPlatform, model: Model, version: int) -> None:
+    """A person may promote what would not promote itself."""
+    try:
+        challenge = VersionFolder.of(platform.home.versions, model.name, version).challenge()
+    except (MissingFileError, ChallengeError):
+        return  # versions that were built by hand have none
+    if not challenge.passed:
+        console.print(
+            f"note: better_than_production failed ({challenge.verdict}); promoted all the same, "
+            "because you ask for it",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Two models that `slipway train` can train: iris and spam."""
+"""The models that `slipway train` can train: iris, spam-detector and customer-churn."""

@@ -7,6 +7,7 @@ work for a text pipeline nor with MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false.
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference/reference.parquet"
 REFERENCE_ROWS = 2000
+HOLD_OUT = "holdout/holdout.parquet"
+LABEL = "label"
 EXAMPLE_ROWS = 5
 # Named, because MLflow's own inference of them imports the model in a child process (5-9 s).
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
@@ -33,8 +36,9 @@ class Trained:
 
     features, labels: the rows it was fitted on; the columns, in this order, are the signature.
     metrics: measured on held-out rows.
-    held_out: the most recent rows that were held out, and their labels; a later version is compared
-        with this one on its own.
+    held_out: the most recent rows, which it was not fitted on, and their labels: what it is
+        compared with the version in production on.
+    reference: rows of the population that it is made for, where those it was fitted on are not.
     trusted_types: what skops has to be told to trust beyond its own list.
     started: seconds since the epoch, when training began.
     """
@@ -47,20 +51,22 @@ class Trained:
     trusted_types: tuple[str, ...] = ()
     started: float = field(default_factory=time.time)
     held_out: "tuple[pd.DataFrame, pd.Series[str]] | None" = None
+    reference: "pd.DataFrame | None" = None
 
 
 def log_and_register(target: Target, trained: Trained) -> RegisteredVersion:
     """One run, one logged model, one model version.
 
-    The run gets the metrics, the parameters, the training data's digest and, at `REFERENCE`, up
-    to `REFERENCE_ROWS` training rows that verification and drift compare with. A run that fails
-    half-way is marked FAILED and registers nothing.
+    The run gets the metrics, the parameters, the training data's digest, at `REFERENCE` up to
+    `REFERENCE_ROWS` rows that verification and drift compare with, and at `HOLD_OUT` the rows that
+    were held out, with their labels in the column `LABEL`. Run and version are tagged with why and
+    for whom they were made. A run that fails half-way is marked FAILED and registers nothing.
     """
     client = mlflow_client(target.tracking_uri)
     run_id = _create_run(client, target, trained)
     with _ended(client, run_id), TemporaryDirectory() as folder:
         _log_dataset(client, run_id, target, trained)
-        _log_reference(client, run_id, trained, Path(folder))
+        _log_rows(client, run_id, trained, Path(folder))
         model_id = _log_model(client, run_id, trained, Path(folder) / "model")
         _log_metrics(client, run_id, model_id, trained)
     # Last of all: whoever sees the version finds its run finished and complete.
@@ -76,6 +82,7 @@ def _create_run(client: Any, target: Target, trained: Trained) -> str:
         experiment.experiment_id if experiment else client.create_experiment(target.name)
     )
     tags = {"mlflow.source.name": target.model.training or "", "mlflow.source.type": "LOCAL"}
+    tags |= lineage(target)
     run = client.create_run(
         experiment_id,
         start_time=int(trained.started * 1000),
@@ -85,6 +92,16 @@ def _create_run(client: Any, target: Target, trained: Trained) -> str:
     params = [Param(key, str(value)) for key, value in trained.params.items()]
     client.log_batch(run.info.run_id, params=params)
     return str(run.info.run_id)
+
+
+def lineage(target: Target) -> dict[str, str]:
+    """The tags of a run and its version: why it was trained, for whom, on which features."""
+    tags = {
+        "slipway.training_reason": target.request.reason,
+        "slipway.actor": target.request.actor,
+        "feast.feature_service": target.model.feature_service or "",
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 @contextmanager
@@ -107,20 +124,29 @@ def _log_dataset(client: Any, run_id: str, target: Target, trained: Trained) -> 
     from mlflow.entities import DatasetInput, InputTag
 
     dataset = from_pandas(
-        trained.features.assign(label=trained.labels),
+        trained.features.assign(**{LABEL: trained.labels}),
         source=CodeDatasetSource(tags={"mlflow.source.name": target.model.training or ""}),
-        targets="label",
+        targets=LABEL,
         name=f"{target.name}-training",
     )
     tag = InputTag(key="mlflow.data.context", value="training")
     client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), [tag])])
 
 
-def _log_reference(client: Any, run_id: str, trained: Trained, folder: Path) -> None:
-    rows = min(REFERENCE_ROWS, len(trained.features))
-    path = folder / Path(REFERENCE).name
-    trained.features.sample(rows, random_state=0).to_parquet(path, index=False)
-    client.log_artifact(run_id, str(path), str(Path(REFERENCE).parent))
+def _log_rows(client: Any, run_id: str, trained: Trained, folder: Path) -> None:
+    reference = trained.features if trained.reference is None else trained.reference
+    rows = reference.sample(min(REFERENCE_ROWS, len(reference)), random_state=0)
+    _log_parquet(client, run_id, rows, REFERENCE, folder)
+    if trained.held_out is not None:
+        held_out, labels = trained.held_out
+        rows = held_out.assign(**{LABEL: labels.to_numpy()})
+        _log_parquet(client, run_id, rows, HOLD_OUT, folder)
+
+
+def _log_parquet(client: Any, run_id: str, rows: "pd.DataFrame", name: str, folder: Path) -> None:
+    path = folder / Path(name).name
+    rows.to_parquet(path, index=False)
+    client.log_artifact(run_id, str(path), str(Path(name).parent))
 
 
 def _log_model(client: Any, run_id: str, trained: Trained, folder: Path) -> str:
@@ -150,21 +176,25 @@ def _save(trained: Trained, logged: Any, run_id: str, folder: Path) -> None:
     from mlflow.models import Model, infer_signature
 
     example = trained.features.head(EXAMPLE_ROWS)
-    mlflow.sklearn.save_model(
-        trained.estimator,
-        str(folder),
-        mlflow_model=Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            model_id=logged.model_id,
-            run_id=run_id,
-        ),
-        serialization_format="skops",
-        skops_trusted_types=list(trained.trusted_types),
-        signature=infer_signature(example, trained.labels.head(EXAMPLE_ROWS).rename("prediction")),
-        input_example=example,
-        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-    )
+    labels = trained.labels.head(EXAMPLE_ROWS).rename("prediction")
+    with warnings.catch_warnings():
+        # about whole numbers that are missing at serving: the contract refuses them
+        warnings.filterwarnings("ignore", ".*integer column", UserWarning)
+        mlflow.sklearn.save_model(
+            trained.estimator,
+            str(folder),
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+                run_id=run_id,
+            ),
+            serialization_format="skops",
+            skops_trusted_types=list(trained.trusted_types),
+            signature=infer_signature(example, labels),
+            input_example=example,
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+        )
 
 
 def _log_metrics(client: Any, run_id: str, model_id: str, trained: Trained) -> None:
@@ -191,7 +221,7 @@ def _create_version(client: Any, target: Target, run_id: str, model_id: str) -> 
     remote = target.tracking_uri.startswith(("http://", "https://"))
     with nullcontext() if remote else _process_wide(target.tracking_uri):
         created = client.create_model_version(
-            target.name, f"models:/{model_id}", run_id, model_id=model_id
+            target.name, f"models:/{model_id}", run_id, tags=lineage(target), model_id=model_id
         )
     return int(created.version)
 

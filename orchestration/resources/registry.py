@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,16 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
             ]
         return sorted(found, key=lambda item: item.version)
 
+    def newest_version_at(self, name: str) -> datetime | None:
+        """When the latest version was registered, whatever became of it; None without any."""
+        quoted = name.replace("'", "\\'")
+        with self._errors() as client:
+            found = client.search_model_versions(
+                f"name='{quoted}'", max_results=1, order_by=["version_number DESC"]
+            )
+            milliseconds = [version.creation_timestamp for version in found]
+        return datetime.fromtimestamp(milliseconds[0] / 1000, UTC) if milliseconds else None
+
     def get(self, name: str, version: int) -> "ModelVersion":
         """One version; RegistryError says which ones there are where it does not exist."""
         from mlflow.exceptions import MlflowException
@@ -149,6 +160,13 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._errors() as client:
             for key, value in tags.items():
                 client.set_model_version_tag(name, str(version), key, value)
+
+    def tag_with_run(self, name: str, version: int, run_id: str, tags: dict[str, str]) -> None:
+        """Set tags of the version and of the run that made it."""
+        self.tag(name, version, tags)
+        with self._errors() as client:
+            for key, value in tags.items():
+                client.set_tag(run_id, key, value)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Move an alias to the version."""

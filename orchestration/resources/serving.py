@@ -1,17 +1,22 @@
 """The serving platform, as the lifecycle uses it: home, ledger and target."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
+from bentos.model_server.contract import Contract
+from deploy.challenge import Champion
 from deploy.control.progress import Progress, read_progress
 from deploy.events import Event
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
+from deploy.live import most_traffic
 from deploy.local import local_traffic
+from deploy.predictions.requests import recent_rows
 from deploy.release import Release
 from deploy.replay import replay_gate
 from deploy.rollout import Outcome, Request, roll_out
@@ -71,6 +76,12 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The platform's ledger, to be closed by the caller."""
         return open_ledger(self.paths, self.configuration)
 
+    def champion(self, model: str) -> Champion | None:
+        """The version that has the most traffic in production, None where there is none."""
+        with self.open_ledger() as ledger:
+            live = most_traffic(ledger.state("production", model).live)
+        return Champion(live.version, live.onnx_sha256) if live else None
+
     @contextmanager
     def traffic(self) -> Iterator[Traffic]:
         """Changes of what serves."""
@@ -81,8 +92,14 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     def roll_out(self, request: Request) -> Outcome:
         """Give the release its model's traffic in an environment, as its policy says."""
         with self.traffic() as traffic:
-            gate = replay_gate(traffic.target, traffic.releases)
+            gate = replay_gate(traffic.target, traffic.releases, self._logged)
             return roll_out(traffic.ledger, traffic.target, request, gate)
+
+    def _logged(
+        self, environment: str, model: str, contract: Contract, count: int
+    ) -> Sequence[dict[str, Any]]:
+        """The last rows that clients sent."""
+        return recent_rows(self.paths, self.configuration, model, environment, contract, count)
 
     def events(self, model: str, environment: str) -> list[Event]:
         """What happened to the model in the environment, in order."""

@@ -112,3 +112,13 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(
 def test_a_file_in_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "nowhere" / "file", b"")
+
+
+def test_the_key_of_hashed_columns_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    key = home.pii_key.read_text()
+    assert len(bytes.fromhex(key)) == 32
+    assert home.pii_key.stat().st_mode & 0o777 == 0o600
+    home.create()
+    assert home.pii_key.read_text() == key
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"pii.key"}

@@ -20,11 +20,13 @@ from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.log_search import GatewayLine, find_lines
 from deploy.logs import rotate
+from deploy.predictions.compaction import compact
 from deploy.receipts import Receipt, UnknownRequestError, receipt
 from deploy.versions import VersionFolder
 from serving_config.load import load
 from tests.deploy.gateway.limited import Running, limited_gateway
 from tests.deploy.gateway.running import ADMIN_IS_ASKED_TOO_EARLY, until
+from tests.deploy.predictions.segments import block, header, micros, segment
 from tests.deploy.releases import certificate, change, contract, live, release
 
 CONFIGURATION = load(Path(__file__).parents[2] / "serving_config")
@@ -375,3 +377,49 @@ def test_what_a_real_gateway_logs_has_a_receipt(gateway: Running, ledger: Ledger
         found = only(gateway.home, ledger, request_id)
         assert (found.answered_by, found.status) == ("gateway", status)
         assert found.deployment is None
+
+
+def test_the_prediction_log_adds_what_was_asked_and_answered(home: Home, ledger: Ledger) -> None:
+    keep_bento(home, 2)
+    moment = after(record(ledger, live(2)))
+    log(home, "gateway-access.log", gateway_line("r-1", moment, server_of(2)))
+    rows = block(["r-1", "r-2"], moment)
+    segment(home, "0-1", rows, of=header(label="2"))
+    found = only(home, ledger, "r-1")
+    (row,) = found.logged
+    assert (row.features, row.prediction) == ({"width": 0.0, "colour": "red"}, "setosa")
+    assert row.probabilities == {"setosa": 0.75, "virginica": 0.25}
+    # Without a configuration nobody knows where the log is.
+    assert receipt(home, ledger, "r-1")[0].logged == ()
+
+
+def test_when_the_access_logs_are_gone_the_prediction_log_leads_to_the_same(
+    home: Home, ledger: Ledger
+) -> None:
+    keep_bento(home, 2)
+    moment = after(record(ledger, live(1, 90), live(2, 10)))
+    of = header(label="2", onnx_sha256=live(2).onnx_sha256)
+    many = block(["r-1"] * 30, moment, row=list(range(30)), time=[micros(moment)] * 30)
+    segment(home, "0-1", many, block(["other"], moment), of=of)
+    compact(home, CONFIGURATION.platform.predictions, moment)
+    found = only(home, ledger, "r-1")
+    assert (found.server, found.status, found.duration_ms, found.rows) == (
+        server_of(2),
+        200,
+        1.5,
+        30,
+    )
+    assert found.time == moment
+    assert found.deployment is not None
+    assert (found.deployment.version, found.deployment.weight) == ("2", 10)
+    assert found.deployment.mlflow_run == "a1b2c3"
+    assert [row.row for row in found.logged] == list(range(20))
+    assert found.notes[0].startswith("the access logs do not have it")
+
+
+def test_a_version_that_the_ledger_never_had_keeps_its_row(home: Home, ledger: Ledger) -> None:
+    segment(home, "0-1", block(["r-1"], source=["mirror"]), of=header(label="9"))
+    found = only(home, ledger, "r-1")
+    assert (found.deployment, found.server, len(found.logged)) == (None, None, 1)
+    assert "a copy" in found.notes[1]
+    assert found.notes[2] == "the ledger never had iris 9 live in production"

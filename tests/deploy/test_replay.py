@@ -9,14 +9,19 @@ from msgspec.structs import replace
 from bentos.model_server.answers import version_header
 from bentos.model_server.bundle import Bundle, Limits
 from bentos.model_server.certificate import Answer, Golden
+from bentos.model_server.contract import Contract
 from deploy.analysis.verdict import Analysis, Finding
+from deploy.events import Live, State
+from deploy.ledger import Ledger
 from deploy.processes import free_port
 from deploy.release import Release
-from deploy.replay import replay
+from deploy.replay import Row, replay, replay_gate
+from deploy.request import Request
 from deploy.targets.base import Endpoint, TargetError
-from serving_config.release import Replay
+from serving_config.release import ReleasePolicy, Replay
 from tests.bentos.model_server.clients import served
 from tests.bentos.model_server.models import Parts, iris, iris_tree, petal_width
+from tests.deploy.targets.memory import MemoryTarget
 
 STABLE, WRONG, TREE, OTHER_FIELDS = iris(), iris(version=4, turned=True), iris_tree(), petal_width()
 
@@ -155,6 +160,34 @@ def test_rows_can_be_given_and_those_that_the_stable_version_refuses_do_not_coun
     rows = [{"no_such_field": 1}, *STABLE.certificate.golden.rows[:2]]
     found = replay(at[id(STABLE)], release(STABLE), at[id(WRONG)], None, Replay(), rows)
     assert found.findings[2].candidate.total == 2
+
+
+@pytest.mark.parametrize(
+    ("logged", "rows", "asked"), [(20, 100, 20), (20, 0, 15), (5, 5, 5), (14, 100, 15), (0, 9, 15)]
+)
+def test_what_clients_asked_last_takes_the_place_of_the_golden_rows_if_there_is_enough(
+    at: dict[int, Endpoint], logged: int, rows: int, asked: int
+) -> None:
+    class Known(MemoryTarget):
+        def endpoint(self, environment: str, model: str, live: Live) -> Endpoint:
+            return at[id(WRONG if live.label == "4" else STABLE)]
+
+    stable, candidate = release(STABLE), release(WRONG)
+    calls = []
+
+    def last(environment: str, model: str, contract: Contract, count: int) -> list[Row]:
+        calls.append((environment, model, contract, count))
+        return list(STABLE.certificate.golden.rows[:1]) * logged
+
+    policy = ReleasePolicy(policy="blue_green", replay=Replay(rows=rows))
+    request = Request(candidate, "production", "promote", "ann", policy=policy)
+    state = State("production", "iris", 1, (stable.live(),))
+    with Ledger("sqlite://") as ledger:
+        gate = replay_gate(Known(ledger), lambda _live: stable, last)
+        found = gate(request, state)
+    assert found.findings[2].candidate.total == asked
+    wanted = [("production", "iris", STABLE.contract, rows)]
+    assert calls == (wanted if rows else [])
 
 
 def test_another_version_behind_the_address_is_an_error_not_a_verdict(

@@ -20,7 +20,7 @@ from serving_config.load import FOLDER
 
 SLIPWAY = Path(sys.executable).parent / "slipway"
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
-PARTS = ("GATEWAY", "DAGSTER", "MLFLOW")
+PARTS = ("GATEWAY", "DAGSTER", "MLFLOW", "FEATURES")
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Checkout:
     variables: dict[str, str]
 
     @classmethod
-    def make(cls) -> "Checkout":
+    def make(cls, **variables: str) -> "Checkout":
         # Short: UNIX sockets live below the home.
         folder = Path(tempfile.mkdtemp(prefix="slipway-"))
         shutil.copytree(FOLDER, folder / "serving_config")
         ports = zip(PARTS, free_ports(len(PARTS)), strict=True)
-        return cls(folder, {f"SLIPWAY_{part}_PORT": str(port) for part, port in ports})
+        return cls(folder, {f"SLIPWAY_{part}_PORT": str(port) for part, port in ports} | variables)
 
     @property
     def home(self) -> Home:
@@ -76,9 +76,12 @@ class Checkout:
         return "\n".join(tails)
 
     def predict(self, model: str, features: dict[str, Any], **headers: str) -> httpx.Response:
+        return self.ask(model, {"features": features}, **headers)
+
+    def ask(self, model: str, body: dict[str, Any], **headers: str) -> httpx.Response:
         return httpx.post(
             f"{self.url('gateway')}/models/{model}/predict",
-            json={"features": features},
+            json=body,
             headers={"X-Environment": "production"} | headers,
             timeout=10,
         )

@@ -95,13 +95,16 @@ def constant_traffic(platform: Checkout) -> Iterator[list[str]]:
         thread.join()
 
 
-def test_the_demo_leaves_both_models_answering_in_production(platform: Checkout) -> None:
+def test_the_demo_leaves_all_models_answering_in_production(platform: Checkout) -> None:
     iris = platform.predict("iris", SETOSA)
     assert iris.json()["prediction"] == "setosa"
     assert iris.json()["model"]["version"] == iris.headers["X-Model-Version"]
     assert iris.headers["X-Environment"] == "production"
     mail = {"email_content": "CONGRATULATIONS you WON 1,000,000 EUR, claim your prize now!!!"}
-    assert platform.predict("spam-detector", mail).json()["prediction"] == "spam"
+    asked = {"entities": {"sender": "sender-017@example.com"}, "features": mail}
+    assert platform.ask("spam-detector", asked).json()["prediction"] == "spam"
+    answer = platform.ask("customer-churn", {"entities": {"customer_id": 17}}).json()
+    assert answer["prediction"] in ("churn", "stay")
 
 
 def test_a_bare_predict_goes_to_the_default_model_in_staging(platform: Checkout) -> None:

@@ -29,6 +29,9 @@ def pid_of(platform: Checkout, name: str) -> int | None:
     return next((pid for key, pid in found.items() if key.startswith(name)), None)
 
 
+MODELS = ("customer-churn", "iris", "spam-detector")
+
+
 def test_starting_twice_is_harmless(platform: Checkout) -> None:
     before = {item.name: item.pid for item in Supervisor(platform.home).status()}
     assert "up already" in platform.must("up", "--detach")
@@ -42,7 +45,7 @@ def test_status_tells_what_runs_where_and_which_versions_live(platform: Checkout
     dagster = {"dagster-code", "dagster-daemon", "dagster-webserver"}
     assert names >= {"gateway", "control", "mlflow"} | dagster
     live = {(item["model"], item["environment"]) for item in found["live"]}
-    assert live >= {(m, e) for m in ("iris", "spam-detector") for e in ("staging", "production")}
+    assert live >= {(m, e) for m in MODELS for e in ("staging", "production")}
     for address in found["addresses"].values():
         assert httpx.get(address, follow_redirects=True).status_code < 500
 

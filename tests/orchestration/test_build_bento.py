@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from bentos.model_server.bundle import BundleError, CacheLimits, Limits, bento_digest, read_bundle
+from bentos.model_server.bundle import LoggedColumns as Masked
 from bentos.model_server.certificate import CertificateError, HttpParity
-from bentos.model_server.contract import ContractError
+from bentos.model_server.contract import ContractError, Entity, FeatureSource
+from orchestration import bento_builder
 from orchestration import build_bento as module
 from orchestration.build_bento import (
     BuildError,
@@ -16,6 +18,7 @@ from orchestration.build_bento import (
     build_bento,
     cache_requirements,
 )
+from serving_config.predictions import LoggedColumns
 from serving_config.schema import Serving
 from tests.bentos.model_server import models
 
@@ -42,7 +45,7 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nothing should have been built")
 
-    monkeypatch.setattr(module, "_run_child", refuse)
+    monkeypatch.setattr(bento_builder, "_run_child", refuse)
 
 
 def test_the_tag_names_model_version_variant_and_digest(built: BuiltBento) -> None:
@@ -62,7 +65,7 @@ def test_the_bento_holds_code_model_and_pinned_packages_alone(built: BuiltBento)
     source = built.path / "src"
     names = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     code = {name for name in names if name.startswith("bentos/")}
-    assert "bentos/model_server/service.py" in code
+    assert {"bentos/model_server/service.py", "bentos/prediction_log/writer.py"} <= code
     assert all(name.endswith(".py") for name in code)
     assert names - code == {
         "bentofile.yaml",
@@ -92,6 +95,23 @@ def test_a_model_with_a_cache_brings_the_client_of_redis_where_the_platform_has_
 
     monkeypatch.setattr(module.importlib.metadata, "version", not_installed)
     assert cache_requirements(Limits(cache=CacheLimits())) == []
+
+
+@pytest.mark.usefixtures("no_child")
+def test_a_masked_column_that_the_model_does_not_have_is_refused(
+    iris: models.Parts, tmp_path: Path
+) -> None:
+    logged = LoggedColumns(never=("sepal_length",), hashed=("petal_lenght",))
+    with pytest.raises(BundleError, match=r"'petal_lenght', which is none of .* sepal_length, "):
+        build_bento(iris.write(tmp_path / "model"), Serving(), tmp_path, logged)
+
+
+def test_an_entity_key_may_be_masked(iris: models.Parts) -> None:
+    source = FeatureSource("iris", (Entity("garden", "string"),), ("petal_width",))
+    contract = msgspec.structs.replace(iris.contract, feature_source=source)
+    Limits(prediction_log=Masked(hashed=("garden", "petal_width"))).prediction_log.require_known(
+        contract
+    )
 
 
 @pytest.mark.usefixtures("no_child")
@@ -131,17 +151,18 @@ def test_other_limits_another_model_and_other_packages_give_other_tags(
     def ask(context: Path, home: Path, name: str, version: str) -> None:
         raise Asked(f"{name}:{version}")
 
-    def tag(parts: models.Parts, serving: Serving) -> str:
+    def tag(parts: models.Parts, serving: Serving, never: tuple[str, ...] = ()) -> str:
         with pytest.raises(Asked) as asked:
-            build_bento(parts.write(tmp_path), serving, tmp_path)
+            build_bento(parts.write(tmp_path), serving, tmp_path, LoggedColumns(never=never))
         return str(asked.value)
 
-    monkeypatch.setattr(module, "_run_child", ask)
+    monkeypatch.setattr(bento_builder, "_run_child", ask)
     assert tag(iris, Serving(max_rows=7)) == built.tag
     tags = {built.tag, tag(iris, Serving(max_rows=8)), tag(models.iris("float64"), Serving())}
-    monkeypatch.setattr(module, "serving_requirements", lambda: ["bentoml==0"])
+    tags.add(tag(iris, Serving(max_rows=7), never=("sepal_length",)))
+    monkeypatch.setattr(module, "requirements", lambda _: ["bentoml==0"])
     tags.add(tag(iris, Serving(max_rows=7)))
-    assert len(tags) == 4
+    assert len(tags) == 5
 
 
 @pytest.mark.usefixtures("no_child")
@@ -219,7 +240,7 @@ def test_a_failing_child_is_one_sentence_with_its_last_line(
 def test_a_build_that_takes_too_long_is_ended(
     iris: models.Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(bento_builder, "TIMEOUT_SECONDS", 0.2)
     with pytest.raises(BuildError, match=r"was not done after 0\.2 s"):
         build_bento(iris.write(tmp_path / "model"), Serving(), tmp_path / "home")
 

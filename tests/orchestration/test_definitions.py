@@ -10,13 +10,22 @@ import pytest
 
 from serving_config.load import load
 
-# Dagster calls partitioned checks a preview; ours are meant to be.
-pytestmark = pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec")
+# Dagster calls partitioned checks a preview and these policies beta; ours are meant to be.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec"),
+    pytest.mark.filterwarnings("ignore:Parameter .(backfill|freshness)_policy. of"),
+]
 
 CHECKOUT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
 STEPS = ["bento", "onnx_model", "production_deployment", "registered_model", "staging_deployment"]
-CHECKS = ["canary_analysis", "conversion_parity", "release_health", "smoke_test"]
+CHECKS = [
+    "better_than_production",
+    "canary_analysis",
+    "conversion_parity",
+    "release_health",
+    "smoke_test",
+]
 
 # Reports every file that is opened and every socket while the module is imported a second time,
 # when all that it imports is there.
@@ -70,12 +79,34 @@ def test_every_model_has_its_assets_checks_and_jobs(
     definitions: dg.Definitions, models: list[str]
 ) -> None:
     graph = definitions.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        f"{model}/{step}" for model in models for step in [*STEPS, "traffic"]
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} >= {
+        f"{model}/{step}" for model in models for step in [*STEPS, "traffic", "training"]
     }
-    assert {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys} == {
+    assert {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys} >= {
         (model, check) for model in models for check in CHECKS
     }
+
+
+def test_every_feature_view_and_every_model_on_features_has_its_asset(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    settings = load(variables={})
+    views = {f"features/{view}" for view in settings.features.views}
+    audited = {f"{m.name}/feature_audit" for m in settings.models.values() if m.feature_service}
+    assert views
+    assert audited
+    found = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert views | audited | {"features/example_sources"} <= found
+    assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} >= audited
+    for view in views:
+        assert graph.get(dg.AssetKey(view.split("/"))).partitions_def is not None
+
+
+def test_the_schedules_run_without_anybody_switching_them_on(definitions: dg.Definitions) -> None:
+    schedules = definitions.get_repository_def().schedule_defs
+    assert len(schedules) >= 5
+    assert {item.default_status for item in schedules} == {dg.DefaultScheduleStatus.RUNNING}
 
 
 def test_the_assets_follow_each_other_from_the_registry_to_production(
@@ -103,6 +134,7 @@ def test_everything_in_the_ui_says_what_it_is(definitions: dg.Definitions) -> No
         **{str(spec.key): spec.description for spec in _check_specs(definitions)},
         **{job.name: job.description for job in _jobs(repository)},
         **{sensor.name: sensor.description for sensor in repository.sensor_defs},
+        **{schedule.name: schedule.description for schedule in repository.schedule_defs},
     }
     assert [name for name, text in described.items() if not text] == []
     assert [name for name, text in described.items() if text and "\n" in text.strip()] == []
@@ -118,12 +150,18 @@ def _jobs(repository: dg.RepositoryDefinition) -> list[dg.JobDefinition]:
 
 def test_what_proves_a_version_blocks_what_comes_after_it(definitions: dg.Definitions) -> None:
     blocking = {spec.name for spec in _check_specs(definitions) if spec.blocking}
-    assert {"conversion_parity", "smoke_test"} <= blocking
+    assert {"better_than_production", "conversion_parity", "smoke_test"} <= blocking
 
 
 def test_the_sensors_run_without_anybody_switching_them_on(definitions: dg.Definitions) -> None:
     sensors = {sensor.name: sensor for sensor in definitions.get_repository_def().sensor_defs}
-    assert set(sensors) == {"registry_sensor", "promotion_sensor", "ledger_sensor"}
+    assert set(sensors) >= {
+        "feature_freshness_sensor",
+        "ledger_sensor",
+        "promotion_sensor",
+        "registry_sensor",
+        "retraining_sensor",
+    }
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
 
@@ -160,4 +198,9 @@ def test_settings_elsewhere_give_other_definitions(
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("SLIPWAY_CONFIG", str(tmp_path))
     graph = defs().resolve_asset_graph()
-    assert {key.path[0] for key in graph.get_all_asset_keys()} == {"a", "a-b"}
+    assert {key.path[0] for key in graph.get_all_asset_keys()} == {
+        "a",
+        "a-b",
+        "labels",
+        "predictions",
+    }

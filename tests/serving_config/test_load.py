@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving_config.features import Features
 from serving_config.load import FOLDER, VARIABLES, ConfigurationError, load, read_yaml
 
 Write = Callable[[str, str], Path]
@@ -229,6 +230,7 @@ def test_variables_go_over_the_file(write: Write) -> None:
         "SLIPWAY_LEDGER_URL": "postgresql+psycopg://me:secret@db/slipway",
         "SLIPWAY_ALERT_WEBHOOK_URL": "https://hooks.example/alerts",
         "SLIPWAY_SLACK_WEBHOOK_URL": "https://hooks.example/slack",
+        "SLIPWAY_PREDICTIONS_URL": "s3://bucket/predictions",
     }
     assert set(values) == set(VARIABLES)
     platform = load(folder, values).platform
@@ -255,6 +257,47 @@ def test_the_cache_of_every_environment_may_come_from_a_variable_and_stays_secre
     message = _refused(folder, SLIPWAY_CACHE_URL="http://:hunter2@a.example")
     assert "with SLIPWAY_CACHE_URL: cache_url: " in message
     assert "hunter2" not in message
+
+
+def test_a_features_file_may_be_left_out_and_variables_go_over_it(write: Write) -> None:
+    folder = write("platform.yaml", "default_model: iris")
+    assert load(folder, {}).features == Features()
+    write("features.yaml", "views: {customer_profile: {every: day, on_unknown: default}}\n")
+    features = load(folder, {"SLIPWAY_FEATURES_PORT": "4321"}).features
+    assert (features.port, features.views["customer_profile"].every) == (4321, "day")
+    message = _refused(folder, SLIPWAY_FEATURES_PORT="0")
+    assert "features.yaml with SLIPWAY_FEATURES_PORT: port" in message
+    message = _refused(folder, SLIPWAY_FEATURES_PORT="8080")
+    assert "gateway.port and features.port are both 8080" in message
+
+
+def test_where_inferences_are_sent_may_come_from_a_variable_and_stays_secret(
+    folder: Path,
+) -> None:
+    url = "https://collector.example/?token=hunter2"
+    environments = load(folder, {"SLIPWAY_CLOUD_EVENTS_URL": url}).environments
+    assert {item.prediction_log.cloud_events_url for item in environments.values()} == {url}
+    assert "hunter2" not in repr(environments)
+    message = _refused(folder, SLIPWAY_CLOUD_EVENTS_URL="ftp://hunter2")
+    assert "prediction_log.cloud_events_url" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("retraining: {}", "it has no `training`"),
+        ("training: a.b:c\nretraining: {environment: moon}", "'moon' is none of"),
+        ("training: a.b:c\nretraining: {checks: [drift, drift]}", "checks names one twice"),
+        ("prediction_log: {never: [mail], hashed: [mail]}", "'mail' is in never and in hashed"),
+        ("drift: {threshold: 0}", "drift.threshold"),
+        ("feature_service: a-b", "feature_service"),
+    ],
+)
+def test_monitoring_that_cannot_be_is_refused(text: str, said: str, write: Write) -> None:
+    message = _refused(write("models/iris.yaml", text))
+    assert "models/iris.yaml" in message
+    assert said in message
 
 
 def test_an_mlflow_server_of_ones_own_needs_no_port(write: Write) -> None:

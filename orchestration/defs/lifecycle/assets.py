@@ -65,18 +65,21 @@ def _onnx_model(model: Model) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, registry: Registry, serving: Serving
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from orchestration.export import export, load_native
+        from orchestration.export.feature_source import described, feature_source
 
         number = int(context.partition_key)
         with one_sentence(), tempfile.TemporaryDirectory() as scratch:
             version = registry.get(model.registered_model, number)
             source = registry.download(model.registered_model, number, Path(scratch))
             native = load_native(source, model.trusted_types)
+            store = described(serving.paths.features, model)
             exported = export(
                 native,
                 model,
                 version=number,
                 run_id=version.run_id or None,
                 model_id=version.model_id or None,
+                feature_source=feature_source(model, native.signature.fields, store),
             )
             folder = serving.folder(model.name, number)
             folder.write_export(exported.model, exported.contract)
@@ -121,7 +124,9 @@ def _bento(model: Model) -> dg.AssetsDefinition:
         with one_sentence():
             folder = serving.folder(model.name, context.partition_key)
             folder.certificate().require_parity(folder.contract(), folder.onnx_sha256())
-            built = build_bento(folder.path, model.serving, serving.paths.bentoml)
+            built = build_bento(
+                folder.path, model.serving, serving.paths.bentoml, model.prediction_log
+            )
             folder.write_bento(BuiltRelease(built.tag, built.digest))
             registry.tag(
                 model.registered_model, int(context.partition_key), {"slipway.bento": built.tag}

@@ -10,12 +10,10 @@ from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.health import ask_golden, release_health
 from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
+from orchestration.monitoring.reference import run_reference
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
-
-# Where a training run leaves the rows its versions are held against.
-REFERENCE_ARTIFACT = "reference/reference.parquet"
 
 
 def lifecycle_checks(model: Model) -> list[dg.AssetChecksDefinition]:
@@ -52,7 +50,7 @@ def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
             source = registry.download(model.registered_model, number, Path(scratch) / "model")
             native = load_native(source, model.trusted_types)
             session = ModelSession(folder.onnx_bytes(), folder.contract())
-            reference = _reference(registry, version.run_id, Path(scratch) / "reference")
+            reference = run_reference(registry, version.run_id, Path(scratch) / "reference")
             limits = Limits(**model.verification.model_dump())
             certificate = folder.write_parity(verify(native, session, reference, limits))
             registry.log_files(version, folder.path, ["certificate.json"])
@@ -67,17 +65,6 @@ def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
         )
 
     return conversion_parity
-
-
-def _reference(registry: Registry, run_id: str | None, folder: Path):  # type: ignore[no-untyped-def]
-    """The run's reference rows, or None where it left none."""
-    import pandas as pd
-
-    if not run_id:
-        return None
-    folder.mkdir(parents=True)
-    path = registry.download_run_artifact(run_id, REFERENCE_ARTIFACT, folder)
-    return pd.read_parquet(path) if path else None
 
 
 def _verdict(passed: bool) -> str:

@@ -10,6 +10,7 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
 from deploy.again import RolledBackAlreadyError
+from deploy.challenge import ChallengeError
 from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
 from deploy.keys import KeyStoreError
@@ -19,18 +20,22 @@ from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
 from deploy.traffic import TrafficError
 from deploy.versions import MissingFileError
-from orchestration.build_bento import BuildError
+from orchestration.bento_builder import BuildError
 from orchestration.export.errors import ExportError
+from orchestration.features.errors import FeatureError
 from orchestration.resources.registry import RegistryError
+from orchestration.training import TrainingError
 from serving_config.load import ConfigurationError
 
 _EXPLAINED = (
     BuildError,
     BundleError,
     CertificateError,
+    ChallengeError,
     ConfigurationError,
     ContractError,
     ExportError,
+    FeatureError,
     GateError,
     GatewayError,
     KeyStoreError,
@@ -43,6 +48,7 @@ _EXPLAINED = (
     SupervisorError,
     TargetError,
     TrafficError,
+    TrainingError,
 )
 
 

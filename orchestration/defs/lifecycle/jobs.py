@@ -16,6 +16,7 @@ from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
 
+TO_STAGING = ("registered_model", "onnx_model", "bento", "staging_deployment")
 _MAX_RUNTIME_TAG = "dagster/max_runtime"
 
 
@@ -25,13 +26,12 @@ def lifecycle_jobs(
     """To staging, and from there to production."""
     names = Names(model.name)
     production = dg.AssetSelection.assets(names.asset("production_deployment"))
-    traffic = dg.AssetSelection.assets(names.asset("traffic"))
-    everything = dg.AssetSelection.groups(names.identifier)
+    to_staging = dg.AssetSelection.assets(*(names.asset(step) for step in TO_STAGING))
     policy = configuration.release_policy("production", model.name)
     return [
         dg.define_asset_job(
             names.lifecycle_job,
-            selection=everything - production - traffic,
+            selection=to_staging,
             executor_def=dg.in_process_executor,
             description=f"{model.name}: from the registry to staging, proved on the way.",
         ),

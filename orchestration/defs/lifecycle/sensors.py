@@ -6,6 +6,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from bentos.model_server.certificate import CertificateError
+from deploy.challenge import ChallengeError
 from deploy.dagster_names import ACTOR_TAG
 from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.decisions import Cursor, new_versions, promotes_itself
@@ -14,6 +15,8 @@ from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
 
+# The checks of a staging deployment, the last of which makes a version ready for production.
+_PROOFS = ("_smoke_test", "_better_than_production")
 Jobs = dict[str, UnresolvedAssetJobDefinition]
 
 
@@ -84,17 +87,20 @@ def promotion_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefin
     ) -> dg.RunRequest | dg.SkipReason:
         model = by_job[context.dagster_run.job_name]
         steps = context.dagster_run.step_keys_to_execute
-        if steps is not None and not any(step.endswith("_smoke_test") for step in steps):
-            return dg.SkipReason("the run was no deployment: it did not run the smoke test")
+        if steps is not None and not any(step.endswith(_PROOFS) for step in steps):
+            return dg.SkipReason("the run was no deployment: it proved nothing in staging")
         return _promotion(model, str(context.partition_key), serving)
 
     return sensor
 
 
 def _promotion(model: Model, version: str, serving: Serving) -> dg.RunRequest | dg.SkipReason:
+    folder = serving.folder(model.name, version)
     try:
-        certificate = serving.folder(model.name, version).certificate()
-    except (MissingFileError, CertificateError) as error:
+        certificate, challenge = folder.certificate(), folder.challenge()
+        champion = serving.champion(model.name) if challenge.retrained_because else None
+        challenge.require(certificate.onnx_sha256, champion)
+    except (MissingFileError, CertificateError, ChallengeError) as error:
         return dg.SkipReason(f"{model.name} version {version} is not promoted: {error}")
     if not promotes_itself(model, certificate):
         return dg.SkipReason(

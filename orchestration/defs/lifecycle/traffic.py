@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from deploy.events import Event, Live
+from deploy.events import Event
+from deploy.live import most_traffic
 from orchestration.defs.lifecycle.deployment_metadata import weights_table
 from orchestration.defs.lifecycle.names import Names
 from orchestration.svg import markdown_image, weights_svg
@@ -22,11 +23,6 @@ def traffic_spec(model: Model) -> dg.AssetSpec:
         kinds={"envoy"},
         description="Which versions get how much of the traffic: every change, by whom and why.",
     )
-
-
-def most_traffic(live: Sequence[Live]) -> Live | None:
-    """The version that MLflow's alias is to name; of two with as much, the older one."""
-    return max(live, key=lambda item: (item.weight, -item.version), default=None)
 
 
 def aliases(events: Sequence[Event], models: Mapping[str, Model]) -> dict[tuple[str, str], int]:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from bentos.model_server.bundle import Limits
 from bentos.model_server.lifecycle import Lifecycle
 from bentos.model_server.metrics import Metrics
 from bentos.model_server.settings import Settings
+from bentos.prediction_log.settings import PredictionLogSettings
 from tests.bentos.model_server.models import Parts
 
 with warnings.catch_warnings():
@@ -36,11 +37,15 @@ LOOPBACK = ("127.0.0.1", 50000)
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 
 
-def wait_until_decided(lifecycle: Lifecycle) -> None:
+def wait_for_it(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while lifecycle.model is None and lifecycle.refusal is None:
+    while not happened():
         assert time.monotonic() < deadline, "neither ready nor refused"
         time.sleep(0.01)
+
+
+def wait_until_decided(lifecycle: Lifecycle) -> None:
+    wait_for_it(lambda: lifecycle.model is not None or lifecycle.refusal is not None)
 
 
 def assert_problem(response: Any, status: int, words: str) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def assert_problem(response: Any, status: int, words: str) -> dict[str, Any]:
     assert problem["status"] == status
     assert problem["type"].startswith("urn:slipway:problem:")
     assert problem["request_id"] == response.headers["x-request-id"]
-    assert words in problem["detail"]
+    assert words in problem["detail"], problem
     assert "Traceback" not in response.text
     return problem
 
@@ -80,21 +85,33 @@ def serving(
     limits: Limits | None = None,
     keys: Path | None = None,
     cache_url: str | None = None,
+    log: PredictionLogSettings | None = None,
     *,
     access_log: bool = False,
+    **more: Any,
 ) -> Iterator[App]:
-    """The application in this process, ready."""
+    """The application in this process, ready. more: fields of Settings."""
     settings = Settings(
         parts.write(folder, limits),
         "test:1",
         access_log=access_log,
         keys=keys,
         cache_url=cache_url,
+        prediction_log=log,
+        **more,
     )
     lifecycle = Lifecycle(settings, Metrics(None))
     with TestClient(ModelServer(lifecycle), client=LOOPBACK) as client:
         wait_until_decided(lifecycle)
         yield App(client, lifecycle, parts)
+
+
+def wait_for_metric(app: App, line: str) -> str:
+    """The text of /metrics once it has that line."""
+    deadline = time.monotonic() + 10
+    while line not in (text := app.client.get("/metrics").text).splitlines():
+        assert time.monotonic() < deadline, text
+    return str(text)
 
 
 @contextmanager

@@ -11,7 +11,15 @@ import numpy as np
 
 from bentos.model_server.bundle import Limits
 from bentos.model_server.certificate import Certificate, Comparison, Golden, Parity
-from bentos.model_server.contract import Contract, GraphInput, Input, Outputs, Scalar
+from bentos.model_server.contract import (
+    Contract,
+    Entity,
+    FeatureSource,
+    GraphInput,
+    Input,
+    Outputs,
+    Scalar,
+)
 from bentos.model_server.golden import answers
 from bentos.model_server.session import ModelSession
 
@@ -231,3 +239,19 @@ def mixed() -> Parts:
         ),
         outputs=Outputs("regression", "y"),
     )
+
+
+CUSTOMERS = FeatureSource(
+    "customers",
+    (Entity("customer_id", "int64"),),
+    ("age", "income", "visits", "member"),
+    ("note",),
+)
+
+
+def by_customer(source: FeatureSource = CUSTOMERS) -> Parts:
+    """`mixed`, whose numbers are looked up by customer; the request brings the note."""
+    parts = mixed()
+    contract = msgspec.structs.replace(parts.contract, feature_source=source)
+    rows = [*parts.certificate.golden.rows]
+    return Parts(parts.onnx, contract, certify(parts.onnx, contract, rows))

@@ -16,10 +16,14 @@ import pytest
 
 from bentos.model_server.bundle import BundleError, bento_digest, read_bundle
 from bentos.model_server.settings import from_environment
+from bentos.prediction_log.segments import read_blocks, read_header
+from bentos.prediction_log.settings import PredictionLogSettings
 from deploy.home import Home
 from deploy.keys import KeyStore
+from deploy.targets.local import server_process
 from orchestration.build_bento import BuiltBento, build_bento
-from serving_config.schema import Serving
+from serving_config.predictions import PredictionLog
+from serving_config.schema import Environment, Serving
 from tests.bentos.model_server.clients import (
     Server,
     bentoml_serve,
@@ -27,6 +31,7 @@ from tests.bentos.model_server.clients import (
     wait_for,
 )
 from tests.bentos.model_server.models import SPECIES, Parts
+from tests.bentos.prediction_log.writing import paths
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +199,38 @@ def test_two_workers_add_up_their_metrics_and_die_with_their_master(
         assert port_is_free(address.port or 0)
 
 
+def test_what_two_workers_answered_is_in_the_prediction_log_once_when_they_have_drained(
+    iris: Parts, bento: BuiltBento, home: Path, tmp_path: Path
+) -> None:
+    example = {"features": iris.contract.example}
+    with bentoml_serve(
+        bento.tag,
+        home,
+        SLIPWAY_WORKERS="2",
+        SLIPWAY_PREDICTION_LOG=str(tmp_path),
+        SLIPWAY_PREDICTION_FLUSH_SECONDS="60",  # what is there at the end, draining has written
+        SLIPWAY_ENVIRONMENT="staging",
+    ) as server:
+        wait_for(server, "/ready", 200)
+        url = f"{server.client.base_url}/predict"
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: httpx.post(url, json=example), range(60)))
+        server.master.terminate()
+        assert server.master.wait(10) == 0
+    found = paths(tmp_path / "segments" / "staging" / "iris" / "3")
+    assert {path.suffix for path in found} == {".seg"}
+    logged = []
+    for path in found:
+        with path.open("rb") as file:
+            assert read_header(file) is not None
+            for block in read_blocks(file):
+                logged += list(zip(block.request_id, block.status, strict=True))
+    # A worker that was still loading has no log yet, and refused.
+    answered = [r.headers["x-request-id"] for r in answers if r.status_code == 200]
+    assert answered
+    assert sorted(key for key, status in logged if status == 200) == sorted(answered)
+
+
 def test_a_dead_worker_is_replaced_and_what_it_counted_stays(
     iris: Parts, bento: BuiltBento, home: Path
 ) -> None:
@@ -280,6 +317,44 @@ def wait_for_kind(server: Server, kind: str) -> dict[str, Any]:
     raise AssertionError(server.log.read_text())
 
 
+def test_the_prediction_log_of_the_environment_is_in_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment = Environment(
+        name="staging", prediction_log=PredictionLog(durability="durable", flush_seconds=0.0004)
+    )
+    assert from_environment("iris:3").prediction_log is None
+    process = server_process("iris@1", 1, "iris:3", environment, Home(tmp_path))
+    for name, value in process.environment.items():
+        monkeypatch.setenv(name, value)
+    assert from_environment("iris:3").prediction_log == PredictionLogSettings(
+        tmp_path / "predictions",
+        "staging",
+        durable=True,
+        flush_seconds=0.0004,
+        pii_key=tmp_path / "pii.key",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLIPWAY_PREDICTION_LOG", "relative"),
+        ("SLIPWAY_ENVIRONMENT", "../up"),
+        ("SLIPWAY_PREDICTION_DURABILITY", "mostly"),
+        ("SLIPWAY_PREDICTION_MAX_PENDING", "0"),
+        ("SLIPWAY_CLOUD_EVENTS_URL", "ftp://events.example"),
+    ],
+)
+def test_a_wrong_variable_of_the_prediction_log_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    monkeypatch.setenv("SLIPWAY_PREDICTION_LOG", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        from_environment("iris:3")
+
+
 @pytest.mark.parametrize(
     ("value", "url"), [("redis://cache.example", "redis://cache.example"), ("", None)]
 )
@@ -288,6 +363,38 @@ def test_the_cache_of_the_environment_is_a_variable(
 ) -> None:
     monkeypatch.setenv("SLIPWAY_CACHE_URL", value)
     assert from_environment("iris:3").cache_url == url
+
+
+def test_the_feature_transformer_is_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_environment("iris:3").features_url is None
+    monkeypatch.setenv("SLIPWAY_FEATURES_URL", "http://127.0.0.1:8090")
+    monkeypatch.setenv("SLIPWAY_FEATURES_TIMEOUT", "0.25")
+    monkeypatch.setenv("SLIPWAY_FEATURES_KEY_FILE", "/run/platform.key")
+    settings = from_environment("iris:3")
+    assert settings.features_url == "http://127.0.0.1:8090"
+    assert settings.features_timeout == 0.25
+    assert settings.features_key == Path("/run/platform.key")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SLIPWAY_FEATURES_URL", "127.0.0.1:8090"),
+        ("SLIPWAY_FEATURES_URL", "ftp://features.example"),
+        ("SLIPWAY_FEATURES_URL", "http://:8090"),
+        ("SLIPWAY_FEATURES_URL", "http://features.example:port"),
+        ("SLIPWAY_FEATURES_URL", "ftp://user:secret@features.example"),
+        ("SLIPWAY_FEATURES_TIMEOUT", "0"),
+        ("SLIPWAY_FEATURES_KEY_FILE", "platform.key"),
+    ],
+)
+def test_a_feature_transformer_that_cannot_be_asked_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=variable) as refused:
+        from_environment("iris:3")
+    assert "secret" not in str(refused.value)
 
 
 # Importing BentoML warns about what it imports itself.

@@ -79,8 +79,9 @@ class Running:
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        own_key: bool = True,
     ) -> httpx.Response:
-        sent = {"X-API-Key": self.key} | dict(headers or {})
+        sent = ({"X-API-Key": self.key} if own_key else {}) | dict(headers or {})
         if content is not None:
             sent = {"Content-Type": "application/json"} | sent
 

@@ -156,7 +156,8 @@ def test_prometheus_is_told_which_servers_are_live(home: Home) -> None:
         finally:
             supervisor.terminate()
             supervisor.wait(_SECONDS)
-    (group,) = json.loads(targets_file(home).read_text())
+    group, own = json.loads(targets_file(home).read_text())
+    assert own["labels"] == {}
     assert group["targets"] == ["127.0.0.1:9001"]
     assert (group["labels"]["model"], group["labels"]["version"]) == ("iris", "1")
 

@@ -99,7 +99,8 @@ def test_a_copy_is_the_request_with_its_id_and_both_servers_know_of_it(
         assert head["x-slipway-compare"] == "1"
         assert head["x-api-key"] == "k"
     assert headers(copy)["host"] == headers(original)["host"]
-    # Envoy signs a copy; a client cannot: bentos/model_server/keys.py relies on it.
+    # Envoy signs a copy; a client cannot: keys.py and prediction_log.py of the model server rely
+    # on it.
     assert headers(copy)["x-forwarded-for"].split(",")[0] == "127.0.0.1"
     assert headers(copy)["x-envoy-internal"] == "true"
 

@@ -11,14 +11,17 @@ from typing import Any
 import httpx
 
 from deploy.events import State
+from deploy.findings import write_finding
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.monitoring.files import write_monitoring_files
+from deploy.monitoring.finding_metrics import FindingMetrics
 from deploy.monitoring.targets import write_targets
 from serving_config.load import load
 from serving_config.schema import Configuration
 from tests.bentos.model_server.clients import GOOD, JSON, free_port, served
 from tests.bentos.model_server.models import iris
+from tests.deploy.found import finding
 from tests.deploy.monitoring.promtool import ABOUT, binary
 from tests.deploy.releases import live
 
@@ -95,3 +98,33 @@ def test_it_scrapes_a_live_server_and_alerts_by_its_metrics(home: Home, tmp_path
         wait_for(client, "alerts", lambda found: alerts(found) == {("HighLatency", "firing")})
         write_targets(home, [], {})
         wait_for(client, "alerts", lambda found: not found["alerts"])
+
+
+def test_it_scrapes_what_the_checks_found_and_alerts_about_it(home: Home, tmp_path: Path) -> None:
+    values = {"share": 0.75, "prediction": 0.1, "column.width": 0.4, "rows": 300.0}
+    write_finding(home, finding("failed", values=values))
+    write_finding(home, finding("failed", kind="schedule", subject="iris_drift"))
+    write_finding(home, finding("passed", kind="quality", values={"accuracy": 0.9}))
+    write_monitoring_files(quick(), home, tmp_path / "prometheus")
+    metrics = FindingMetrics(home, quick())
+    try:
+        write_targets(home, [], {}, {"control": metrics.serve()})
+        with prometheus(tmp_path / "prometheus") as client:
+
+            def alerts(found: Any) -> set[str]:
+                return {a["labels"]["alertname"] for a in found["alerts"] if a["state"] == "firing"}
+
+            wait_for(
+                client, "alerts", lambda found: alerts(found) == {"DataDrift", "ScheduleFailed"}
+            )
+            score = client.get('query?query=slipway_drift_score{column="width"}').json()["data"]
+            labels = score["result"][0]["metric"]
+            assert (labels["model"], labels["environment"]) == ("iris", "production")
+            assert score["result"][0]["value"][1] == "0.4"
+            quality = client.get("query?query=slipway_quality").json()["data"]["result"]
+            assert quality[0]["metric"]["metric"] == "accuracy"
+            write_finding(home, finding("passed"))
+            write_finding(home, finding("passed", kind="schedule", subject="iris_drift"))
+            wait_for(client, "alerts", lambda found: alerts(found) == set())
+    finally:
+        metrics.close()

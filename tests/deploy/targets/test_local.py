@@ -25,7 +25,9 @@ from deploy.release import Release
 from deploy.supervision import ProcessSpec
 from deploy.targets.base import TargetError
 from deploy.targets.local import LocalTarget, routing, server_ports, server_process
+from serving_config.features import Features
 from serving_config.gateway import Gateway
+from serving_config.predictions import PredictionLog
 from serving_config.schema import Configuration, Environment, Model, Platform
 from tests.deploy.gateway.running import ADMIN_IS_ASKED_TOO_EARLY, running_envoy, until
 from tests.deploy.releases import change, live, release
@@ -58,6 +60,18 @@ def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_
         "SLIPWAY_THREADS": "3",
         "SLIPWAY_KEYS": "/home/keys.json",
         "SLIPWAY_ACCESS_LOG": "1",
+        "SLIPWAY_FEATURES_URL": "http://127.0.0.1:8090",
+        "SLIPWAY_FEATURES_TIMEOUT": "2",
+        "SLIPWAY_FEATURES_KEY_FILE": "/home/run/platform.key",
+        "SLIPWAY_ENVIRONMENT": "staging",
+        "SLIPWAY_PREDICTION_LOG": "/home/predictions",
+        "SLIPWAY_PREDICTION_DURABILITY": "best_effort",
+        "SLIPWAY_PREDICTION_FLUSH_SECONDS": "1",
+        "SLIPWAY_PREDICTION_MAX_PENDING": "50000",
+        "SLIPWAY_PREDICTION_SEGMENT_BYTES": str(64 << 20),
+        "SLIPWAY_PREDICTION_SEGMENT_SECONDS": "60",
+        "SLIPWAY_CLOUD_EVENTS_URL": "",
+        "SLIPWAY_PII_KEY": "/home/pii.key",
     }
     assert process.grace_seconds == 7
     shared = Environment(name="staging", cache_url="redis://cache.example", access_log=False)
@@ -65,6 +79,22 @@ def test_a_server_is_bentoml_serve_of_this_environment_with_the_settings_of_its_
     assert with_cache.environment["SLIPWAY_CACHE_URL"] == "redis://cache.example"
     assert with_cache.environment["SLIPWAY_ACCESS_LOG"] == "0"
     assert process.log == "iris-3-staging-abcdef01"
+
+
+def test_a_server_asks_the_feature_transformer_of_the_configuration() -> None:
+    features = Features(port=9999, timeout_seconds=0.5)
+    environment = Environment(name="staging")
+    variables = server_process("n", 1, "t", environment, HOME, features).environment
+    assert variables["SLIPWAY_FEATURES_URL"] == "http://127.0.0.1:9999"
+    assert variables["SLIPWAY_FEATURES_TIMEOUT"] == "0.5"
+
+
+def test_an_environment_without_a_prediction_log_sends_no_events_either() -> None:
+    log = PredictionLog(enabled=False, cloud_events_url="http://events.example/")
+    environment = Environment(name="staging", prediction_log=log)
+    process = server_process("n", 1, "t", environment, HOME)
+    assert process.environment["SLIPWAY_PREDICTION_LOG"] == ""
+    assert process.environment["SLIPWAY_CLOUD_EVENTS_URL"] == ""
 
 
 def test_once_there_are_keys_a_server_is_told_that_they_are_required(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def one_line(called: Called, *words: str) -> None:
 
 @pytest.mark.parametrize("command", ["train", "release"])
 def test_an_unknown_model_is_one_line_with_those_there_are(command: str, call: Call) -> None:
-    one_line(call(command, "rose"), "no model 'rose'", "models: iris, spam-detector")
+    one_line(
+        call(command, "rose"), "no model 'rose'", "models: customer-churn, iris, spam-detector"
+    )
 
 
 @pytest.mark.parametrize("command", [("status",), ("up",)])

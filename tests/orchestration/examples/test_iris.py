@@ -41,13 +41,14 @@ def test_the_logged_score_is_that_of_the_logged_model(
 ) -> None:
     import skops.io
 
+    _, held_out = iris.flowers()
     for version, trusted in zip(iris_versions, ([], ["sklearn.tree._tree.Tree"]), strict=True):
         model = skops.io.load(download(registry, version) / "model.skops", trusted=trusted)
-        assert iris.held_out_metrics(model) == pytest.approx(version.metrics)
+        assert iris.metrics(model, held_out) == pytest.approx(version.metrics)
 
 
 def test_two_versions_of_the_boosted_trees_differ() -> None:
-    _, rows, _, _ = iris.split()
+    rows = iris.flowers()[1].features
     second, third, again = (iris.fit(seed, first=False) for seed in (2, 3, 2))
     probabilities = [fitted.estimator.predict_proba(rows) for fitted in (second, third, again)]
     assert abs(probabilities[0] - probabilities[1]).max() > 0.01
@@ -55,7 +56,7 @@ def test_two_versions_of_the_boosted_trees_differ() -> None:
 
 
 def test_no_flower_is_both_trained_on_and_held_out() -> None:
-    rows, held_out, row_labels, held_out_labels = iris.split()
-    assert not set(rows.index) & set(held_out.index)
-    assert len(rows) + len(held_out) == 150
-    assert set(row_labels) == set(held_out_labels) == {"setosa", "versicolor", "virginica"}
+    rows, held_out = iris.flowers()
+    assert not set(rows.features.index) & set(held_out.features.index)
+    assert len(rows.features) + len(held_out.features) == 150
+    assert set(rows.labels) == set(held_out.labels) == {"setosa", "versicolor", "virginica"}

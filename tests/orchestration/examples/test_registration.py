@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from orchestration.examples import iris, registration, spam
-from orchestration.examples.registration import REFERENCE, Trained, log_and_register
-from orchestration.training import RegisteredVersion, Target, TrainingError, explained
+from orchestration.examples import churn, iris, registration, spam
+from orchestration.examples.registration import HOLD_OUT, REFERENCE, Trained, log_and_register
+from orchestration.examples.spam_corpus import generate
+from orchestration.training import (
+    RegisteredVersion,
+    Target,
+    TrainingError,
+    TrainingRequest,
+    explained,
+)
 from orchestration.training import mlflow_client as client_of
 from serving_config.schema import Model
 
@@ -39,7 +46,11 @@ def test_the_signature_names_the_columns_in_order_with_their_types(
         inputs = _logged(download(registry, version)).signature.inputs
         assert [(c.name, c.type.name) for c in inputs] == [(n, "double") for n in iris.COLUMNS]
     inputs = _logged(download(registry, spam_version)).signature.inputs
-    assert [(c.name, c.type.name, c.required) for c in inputs] == [(spam.COLUMN, "string", True)]
+    types = {c.name: c.type.name for c in inputs}
+    assert list(types) == list(spam.COLUMNS)
+    assert (types["email_content"], types["link_count"]) == ("string", "long")
+    assert types["capitals_share"] == "double"
+    assert all(c.required for c in inputs)
 
 
 def test_the_model_is_in_skops_format_with_the_types_it_has_to_be_trusted_with(
@@ -65,21 +76,60 @@ def test_the_requirements_are_pinned_to_what_was_installed(
 def test_the_reference_rows_are_training_rows_with_the_columns_of_the_signature(
     iris_versions: Versions, registry: str, tmp_path: Path
 ) -> None:
-    rows, _, _, _ = iris.split()
+    rows, _ = iris.flowers()
     reference = _reference(registry, iris_versions[1], tmp_path)
     assert list(reference.columns) == list(iris.COLUMNS)
     assert set(reference.dtypes.astype(str)) == {"float64"}
-    assert sorted(reference.to_numpy().tolist()) == sorted(rows.to_numpy().tolist())
+    assert sorted(reference.to_numpy().tolist()) == sorted(rows.features.to_numpy().tolist())
 
 
 def test_a_large_training_set_leaves_a_sample_of_it(
     spam_version: RegisteredVersion, registry: str, tmp_path: Path
 ) -> None:
     reference = _reference(registry, spam_version, tmp_path)
-    trained_on = spam.fit(seed=1).features
-    assert reference.shape == (registration.REFERENCE_ROWS, 1)
-    assert set(reference[spam.COLUMN]) <= set(trained_on[spam.COLUMN])
+    trained_on = {email.text for email in generate(seed=1).train}
+    assert reference.shape == (registration.REFERENCE_ROWS, len(spam.COLUMNS))
+    assert set(reference[spam.TEXT]) <= trained_on
     assert reference.index.tolist() == list(range(len(reference)))
+
+
+def test_the_held_out_rows_are_kept_with_their_labels(
+    spam_version: RegisteredVersion,
+    churn_version: RegisteredVersion,
+    iris_versions: Versions,
+    registry: str,
+    tmp_path: Path,
+) -> None:
+    import pandas as pd
+
+    columns = {"iris": iris.COLUMNS, "spam-detector": spam.COLUMNS, "customer-churn": churn.COLUMNS}
+    for version in (iris_versions[1], spam_version, churn_version):
+        client = client_of(registry)
+        rows = pd.read_parquet(client.download_artifacts(version.run_id, HOLD_OUT, str(tmp_path)))
+        assert list(rows.columns) == [*columns[version.name], "label"]
+        assert not rows.isna().to_numpy().any()
+        reference = _reference(registry, version, tmp_path)
+        pd.testing.assert_series_equal(reference.dtypes, rows.dtypes.drop("label"))
+
+
+def test_run_and_version_say_why_they_were_trained_and_for_whom(
+    iris_versions: Versions, churn_version: RegisteredVersion, registry: str
+) -> None:
+    def tags(of: dict[str, str]) -> dict[str, str]:
+        return {k: v for k, v in of.items() if k.startswith(("slipway.", "feast."))}
+
+    client = client_of(registry)
+    for version in (*iris_versions, churn_version):
+        found = client.get_model_version(version.name, str(version.version))
+        assert tags(found.tags) == tags(client.get_run(version.run_id).data.tags)
+    assert tags(found.tags) == {
+        "slipway.training_reason": "by hand",
+        "feast.feature_service": "customer_churn",
+    }
+    request = TrainingRequest("drift of sepal_length", "retraining_sensor")
+    asked = registration.lineage(Target(Model(name="iris"), registry, 1, request))
+    assert asked["slipway.training_reason"] == "drift of sepal_length"
+    assert asked["slipway.actor"] == "retraining_sensor"
 
 
 def test_the_run_names_the_training_data_by_digest(

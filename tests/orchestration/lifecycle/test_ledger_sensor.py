@@ -9,8 +9,8 @@ import pytest
 
 from deploy.events import State
 from deploy.ledger import Ledger
+from deploy.live import most_traffic
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
-from orchestration.defs.lifecycle.traffic import most_traffic
 from orchestration.resources.registry import NotInRegistryError, Registry, RegistryError
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
+from bentos.model_server.certificate import Certificate
+from deploy.challenge import Challenge
 from deploy.dagster_names import ACTOR_TAG
 from orchestration.defs.lifecycle.decisions import Cursor
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs
@@ -108,6 +110,10 @@ def test_a_registry_that_does_not_answer_is_an_error_and_not_an_empty_registry(
         )
 
 
+def by_hand(proof: Certificate) -> Challenge:
+    return Challenge(model="iris", version=3, onnx_sha256=proof.onnx_sha256)
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
     return Serving(home=str(tmp_path), config_folder=str(tmp_path))
@@ -116,6 +122,7 @@ def serving(tmp_path: Path) -> Serving:
 def test_a_proved_version_of_a_model_set_to_auto_is_promoted_once(serving: Serving) -> None:
     proof = certificate(contract(version=3), smoke=http())
     serving.folder("iris", 3).write_certificate(proof)
+    serving.folder("iris", 3).write_challenge(by_hand(proof))
     model = Model(name="iris", promotion="auto")
     request = _promotion(model, "3", serving)
     assert isinstance(request, dg.RunRequest)
@@ -128,6 +135,7 @@ def test_a_proved_version_of_a_model_set_to_auto_is_promoted_once(serving: Servi
 def test_a_version_that_waits_for_a_person_says_so(serving: Serving) -> None:
     proof = certificate(contract(version=3), smoke=http())
     serving.folder("iris", 3).write_certificate(proof)
+    serving.folder("iris", 3).write_challenge(by_hand(proof))
     reason = _promotion(Model(name="iris", promotion="manual"), "3", serving)
     assert isinstance(reason, dg.SkipReason)
     assert reason.skip_message == (
@@ -141,7 +149,12 @@ def test_a_version_without_a_readable_proof_is_not_promoted_and_says_why(serving
     assert isinstance(missing, dg.SkipReason)
     assert "certificate.json is missing" in str(missing.skip_message)
     folder = serving.folder("iris", 3)
-    folder.write_certificate(certificate(contract(version=3)))
+    proof = certificate(contract(version=3))
+    folder.write_certificate(proof)
+    uncompared = _promotion(model, "3", serving)
+    assert isinstance(uncompared, dg.SkipReason)
+    assert "challenger.json is missing" in str(uncompared.skip_message)
+    folder.write_challenge(by_hand(proof))
     unsmoked = _promotion(model, "3", serving)
     assert isinstance(unsmoked, dg.SkipReason)
     assert "its certificate did not" in str(unsmoked.skip_message)

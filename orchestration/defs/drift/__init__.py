@@ -1,0 +1,1 @@
+"""Drift, live quality, and the schedules that look at both."""

@@ -1,0 +1,1 @@
+"""The prediction log and the labels: compaction, retention and the drop folder."""

@@ -1,0 +1,1 @@
+"""Back to training: what asks for it, the training itself, and the gate its versions pass."""

@@ -1,0 +1,1 @@
+"""Features as the platform uses them: materialized, watched, compared with what was served."""

@@ -1,0 +1,55 @@
+"""Labelled answers to learn from, as a training function gets them."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from deploy.home import Home
+from serving_config.schema import Configuration, Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PREFIX = "feature_"
+
+
+def fresh_rows(
+    home: Home, configuration: Configuration, model: Model, since: datetime | None, until: datetime
+) -> "pd.DataFrame | None":
+    """The answers whose labels came in after `since`, as `TrainingRequest.fresh`; None for none."""
+    table = _labelled(home, configuration, model, since, until, None)
+    if table.num_rows == 0:
+        return None
+    names = [name for name in table.column_names if name.startswith(_PREFIX)]
+    frame = table.select([*names, "truth", "time"]).to_pandas()
+    renamed = {name: name.removeprefix(_PREFIX) for name in names} | {"truth": "label"}
+    found: pd.DataFrame = frame.rename(columns=renamed)
+    return found
+
+
+def fresh_count(
+    home: Home, configuration: Configuration, model: Model, since: datetime | None, until: datetime
+) -> int:
+    """How many there are."""
+    return int(_labelled(home, configuration, model, since, until, ["time"]).num_rows)
+
+
+def _labelled(
+    home: Home,
+    configuration: Configuration,
+    model: Model,
+    since: datetime | None,
+    until: datetime,
+    columns: list[str] | None,
+) -> Any:
+    """Labels are late: an answer from before the last training may have got its label after it."""
+    import pyarrow.compute as pc
+
+    from deploy.predictions.reader import labelled
+
+    environment = model.retraining.environment if model.retraining else "production"
+    late = timedelta(hours=model.quality.window_hours)
+    begin = since and since - late
+    table = labelled(home, configuration, model.name, environment, begin, until, columns)
+    if since is None:
+        return table
+    return table.filter(pc.field("labelled_at") > since)

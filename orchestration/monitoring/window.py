@@ -1,0 +1,67 @@
+"""The log's last window of one model in one environment, as the version that served most of it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from deploy.home import Home
+from orchestration.monitoring.drift import Sample
+from serving_config.schema import Configuration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# More rows make no score more certain.
+MAX_ROWS = 100_000
+_FEATURE = "feature_"
+
+
+@dataclass(frozen=True)
+class Window:
+    """label: the version whose rows these are; others: answers of other versions, by label."""
+
+    label: str
+    sample: Sample
+    others: dict[str, int] = field(default_factory=dict)
+
+
+def read_window(
+    home: Home,
+    configuration: Configuration,
+    model: str,
+    environment: str,
+    since: datetime,
+    until: datetime,
+) -> Window | None:
+    """Answered requests of clients, at most MAX_ROWS of them; None where there are none."""
+    from deploy.predictions.reader import read_predictions
+
+    place = (home, configuration, model, environment, since, until)
+    labels = read_predictions(*place, ["label"], status=200)["label"].value_counts().to_pylist()
+    if not labels:
+        return None
+    counted = {item["values"]: item["counts"] for item in labels}
+    label = max(counted, key=lambda name: (counted[name], name))
+    table = _some(read_predictions(*place, status=200, label=label))
+    del counted[label]
+    return Window(label, _sample(table), counted)
+
+
+def _some(table: Any) -> Any:
+    import numpy as np
+
+    if table.num_rows <= MAX_ROWS:
+        return table
+    chosen = np.random.default_rng(0).choice(table.num_rows, MAX_ROWS, replace=False)
+    return table.take(np.sort(chosen))
+
+
+def features_of(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The model's inputs, by their own names."""
+    names = [name for name in frame.columns if name.startswith(_FEATURE)]
+    return frame[names].rename(columns=lambda name: name.removeprefix(_FEATURE))
+
+
+def _sample(table: Any) -> Sample:
+    frame = table.to_pandas()
+    return Sample(features_of(frame), frame["prediction"])

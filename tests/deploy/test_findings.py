@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from deploy.findings import (
+    Finding,
+    FindingsError,
+    Status,
+    path_of,
+    read_finding,
+    read_findings,
+    write_finding,
+)
+from deploy.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path).create()
+
+
+def finding(status: Status, subject: str = "iris") -> Finding:
+    return Finding(
+        kind="drift",
+        environment="production",
+        subject=subject,
+        status=status,
+        at="2026-01-01T00:00:00+00:00",
+        values={"share": 0.5},
+    )
+
+
+def test_failures_in_a_row_are_counted_and_end_with_the_first_that_passes(home: Home) -> None:
+    statuses: list[Status] = ["failed", "failed", "not_enough_data", "failed", "passed", "failed"]
+    counts = [write_finding(home, finding(status)).failures_in_row for status in statuses]
+    assert counts == [1, 2, 2, 3, 0, 1]
+    kept = read_finding(home, "drift", "production", "iris")
+    assert kept is not None
+    assert (kept.failures_in_row, kept.values) == (1, {"share": 0.5})
+
+
+def test_what_was_never_looked_at_has_no_finding(home: Home) -> None:
+    assert read_finding(home, "drift", "staging", "iris") is None
+    assert list(read_findings(home)) == []
+
+
+def test_subjects_and_environments_are_kept_apart(home: Home) -> None:
+    for subject in ("iris", "iris-2"):
+        write_finding(home, finding("passed", subject))
+    assert [item.subject for item in read_findings(home)] == ["iris-2", "iris"]
+
+
+def test_a_damaged_finding_is_no_missing_one(home: Home) -> None:
+    write_finding(home, finding("failed"))
+    path = path_of(home, "drift", "production", "iris")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(FindingsError, match=r"iris@production.json: .*remove it"):
+        read_finding(home, "drift", "production", "iris")
+    with pytest.raises(FindingsError):
+        write_finding(home, finding("failed"))
