@@ -18,13 +18,16 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     definitions = _definitions()
     from feature_repo.describe import describe
     from feature_repo.sources import read_below
-    from feature_repo.store import FOLDER, applied, feast_objects, open_store
+    from feature_repo.store import FOLDER, applied, close_store, feast_objects, open_store
 
     read_below(home)
     opened = open_store(home, store)
-    objects = feast_objects(definitions)
-    description = describe(opened.project, objects, digest(FOLDER / store))
-    applied(opened, store, objects)
+    try:
+        objects = feast_objects(definitions)
+        description = describe(opened.project, objects, digest(FOLDER / store))
+        applied(opened, store, objects)
+    finally:
+        close_store(opened)
     write_description(home, description)
     return description
 

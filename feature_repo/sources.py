@@ -12,13 +12,15 @@ from feast.data_format import ParquetFormat
 
 from feature_repo.home import features_home
 
+_SOURCES: list[FileSource] = []
+
 
 def _path(home: Path, name: str) -> str:
     return str(home / "sources" / name)
 
 
 def _parquet(name: str, description: str) -> FileSource:
-    return FileSource(
+    source = FileSource(
         name=name,
         path=_path(features_home(), name),
         file_format=ParquetFormat(),
@@ -26,6 +28,8 @@ def _parquet(name: str, description: str) -> FileSource:
         created_timestamp_column="created_timestamp",
         description=description,
     )
+    _SOURCES.append(source)
+    return source
 
 
 customer_profile_source = _parquet("customer_profile", "A snapshot of every customer, each day.")
@@ -41,5 +45,5 @@ customer_activity_push = PushSource(
 
 def read_below(home: Path) -> None:
     """Let the sources read below another home than the environment's."""
-    for source in (customer_profile_source, customer_activity_source, sender_activity_source):
+    for source in _SOURCES:
         source.file_options.uri = _path(home, source.name)

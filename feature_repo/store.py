@@ -32,13 +32,21 @@ def open_store(
 ) -> FeatureStore:
     """The store of the YAML file `store`, with the objects that were last applied to its registry.
 
-    home: the folder of features, else `features_home`; StoreError.
+    home: the folder of features, else `features_home`. A process that goes on gives it to
+    `close_store` when it is done. StoreError.
     """
     settings = store_settings(home, store, variables)
     with _one_line(store):
         opened = FeatureStore(config=_configuration(settings, store))
         _ = opened.registry  # connects here, so that the error is of here, too
         return opened
+
+
+def close_store(store: FeatureStore) -> None:
+    """Close the connections to the registry's database, which Feast leaves open."""
+    for name in ("write_engine", "read_engine"):
+        if (engine := getattr(store.registry, name, None)) is not None:
+            engine.dispose()
 
 
 def private_store(

@@ -50,9 +50,13 @@ def described_service(description: Description, name: str) -> FeatureServiceDesc
 @contextmanager
 def opened_store(home: Home, settings: Features) -> Iterator[Any]:
     """Feast's store of this home; what it refuses is a FeatureError."""
-    from feature_repo.store import StoreError, open_store
+    from feature_repo.store import StoreError, close_store, open_store
 
     try:
-        yield open_store(home.features, settings.store)
+        store = open_store(home.features, settings.store)
     except StoreError as error:
         raise FeatureError(str(error)) from error
+    try:
+        yield store
+    finally:
+        close_store(store)

@@ -9,7 +9,7 @@ from feast import FeatureStore
 from feature_repo.apply import apply
 from feature_repo.home import features_home
 from feature_repo.sources import read_below
-from feature_repo.store import open_store
+from feature_repo.store import close_store, open_store
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def store(home: Path) -> FeatureStore:
+def store(home: Path) -> Iterator[FeatureStore]:
     """The local profile, with the definitions applied."""
     apply(home)
-    return open_store(home)
+    opened = open_store(home)
+    yield opened
+    close_store(opened)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,7 +33,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def variables(home: Path) -> dict[str, str]:
-    return os.environ | {"SLIPWAY_FEATURES_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
+    return os.environ | {
+        "SLIPWAY_FEATURES_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 def feast(home: Path, *arguments: str) -> str:
@@ -41,6 +45,13 @@ def feast(home: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 @contextmanager
@@ -54,11 +65,12 @@ def running(home: Path, command: str, path: str) -> Iterator[httpx.Client]:
             arguments, cwd=FOLDER, env=variables(home), stdout=output, stderr=output
         )
     try:
-        # connects again until the server listens
-        transport = httpx.HTTPTransport(retries=12)
-        address = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=address, transport=transport, timeout=READY_SECONDS) as client:
-            assert client.get(path).status_code == 200, log.read_text()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=READY_SECONDS) as client:
+            deadline = time.monotonic() + READY_SECONDS
+            while not answers(client, path):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
             yield client
     finally:
         process.terminate()

@@ -14,7 +14,7 @@ from feature_repo.apply import apply
 from feature_repo.description import read_description
 from feature_repo.historical import training_set
 from feature_repo.materialize import materialize
-from feature_repo.store import open_store, private_store
+from feature_repo.store import close_store, open_store, private_store
 from tests.bentos.model_server.redis_server import RedisServer, redis_server
 from tests.deploy.postgres_server import PostgresServer, postgres_server
 from tests.feature_repo.histories import NOW, activity, hours_ago, profile, write
@@ -38,13 +38,18 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def store(
     home: Path, redis: RedisServer, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> FeatureStore:
+) -> Iterator[FeatureStore]:
     redis.client.flushall()
     socket = redis.url.removeprefix("unix://")
     monkeypatch.setenv("SLIPWAY_FEATURES_REDIS", f"localhost:0,unix_socket_path={socket}")
     monkeypatch.setenv("SLIPWAY_FEATURES_REGISTRY", postgres.url(postgres.create_database()))
     apply(home, STORE)
-    return open_store(home, STORE)
+    opened = open_store(home, STORE)
+    yield opened
+    close_store(opened)
+    online = opened._get_provider().online_store
+    if online._client is not None:
+        online._client.close()
 
 
 def served(store: FeatureStore, *customers: int) -> dict[str, Any]:
@@ -92,7 +97,8 @@ def test_the_newer_of_a_push_and_a_materialization_stays(
 def test_applying_again_changes_nothing(home: Path, store: FeatureStore) -> None:
     before = store.get_feature_view(VIEW).last_updated_timestamp
     apply(home, STORE)
-    assert open_store(home, STORE).get_feature_view(VIEW).last_updated_timestamp == before
+    store.refresh_registry()
+    assert store.get_feature_view(VIEW).last_updated_timestamp == before
 
 
 def test_a_private_store_serves_the_same_without_the_registry(
