@@ -154,13 +154,23 @@ def _second_version(platform: LocalPlatform, model: Model) -> None:
     version = train_and_register(platform, model).version
     url = f"{gateway_url(platform)}/models/{model.name}/predict"
     headers = {"X-Environment": "production"} | platform_headers(platform.home)
-    with Client(url, headers, REQUESTS[model.name]) as client:
+    with Client(url, headers, _flowers()) as client:
         _watch(platform, {model.name: version})
     shares = _shares(platform, model.name, str(version))
     if shares[-1:] != [100]:
         raise DemoError(f"version {version} has {shares[-1:] or 'no'} % of {model.name}'s traffic")
     _say_who_answered(client, shares, (str(begun), str(version)))
     console.print(f"  back to version {begun}: `slipway rollback {model.name}`")
+
+
+def _flowers() -> list[dict[str, Any]]:
+    """All rows of the data in an order by chance: traffic as the model was trained for."""
+    import pandas as pd
+
+    from orchestration.examples.iris import flowers
+
+    rows = pd.concat([part.features for part in flowers()]).sample(frac=1, random_state=0)
+    return [{"features": row} for row in rows.to_dict("records")]
 
 
 def _shares(platform: LocalPlatform, model: str, label: str) -> list[int]:
@@ -201,6 +211,7 @@ def _where_to_look(platform: LocalPlatform) -> None:
         ("Dagster: every version, step by step", f"{found['dagster']}/assets"),
         ("MLflow: the registry", f"{found['mlflow']}/#/models"),
         ("API docs of the default model", found.get("docs", found["gateway"])),
+        ("whether traffic is what it was trained on", "`slipway drift iris`"),
     ):
         console.print(f"  [bold]{title:40}[/]{address}", soft_wrap=True)
     console.print("  [dim]`make status` shows what runs; `make down` stops it[/]")
