@@ -11,6 +11,8 @@ from bentos.model_server.answers import label_key
 from deploy.drift_result import DriftReport, DriftResult, report_folder
 from deploy.findings import Finding, write_finding
 from deploy.home import Home, write_atomically
+from deploy.ledger import open_ledger
+from deploy.live import most_traffic
 from deploy.versions import VersionFolder
 from orchestration.monitoring.columns import column_kinds
 from orchestration.monitoring.drift import Compared, drift
@@ -44,6 +46,12 @@ class Place:
         """When the window of that length began."""
         return self.now - timedelta(hours=hours)
 
+    def serving(self) -> str | None:
+        """The version that has the most traffic there now."""
+        with open_ledger(self.home, self.configuration) as ledger:
+            live = most_traffic(ledger.state(self.environment, self.model.name).live)
+        return live.label if live else None
+
     def finding(
         self, kind: Literal["drift", "quality"], version: str, hours: float, **fields: Any
     ) -> Finding:
@@ -72,6 +80,7 @@ def look_at_drift(place: Place, registry: Registry, hours: float | None = None) 
         place.environment,
         place.since(hours),
         place.now,
+        place.serving(),
     )
     compared = _compare(place, registry, window)
     latest = _draw(place, compared)
@@ -97,6 +106,8 @@ def _compare(place: Place, registry: Registry, window: Window | None) -> Compare
     settings = place.model.drift
     if window is None:
         return _nothing(f"no answers in the window, {settings.min_rows} are needed")
+    if len(window.sample.features) == 0:
+        return _nothing(f"version {window.label}, which serves, has no answers in the window")
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(window.label))
     reference = reference_sample(registry, place.model.registered_model, folder)
     if reference is None:
@@ -167,10 +178,12 @@ def look_at_quality(place: Place) -> QualityReport:
     answers = labelled(*where, *window).to_pandas()
     counted = {str(label): int(rows) for label, rows in answers["label"].value_counts().items()}
     newest = max(counted, key=lambda label: version_number(label), default="")
-    result = _measured(place, answers, newest, unmatched_labels(*where, *window))
+    measured = place.serving() or newest
+    of_it = answers[answers["label"] == measured]
+    result = _measured(place, of_it, measured, unmatched_labels(*where, *window))
     finding = place.finding(
         "quality",
-        newest,
+        measured,
         settings.window_hours,
         status=result.verdict,
         summary=result.reason,
@@ -180,10 +193,11 @@ def look_at_quality(place: Place) -> QualityReport:
 
 
 def _measured(place: Place, answers: "pd.DataFrame", label: str, unmatched: int) -> QualityResult:
-    """label: the newest version among the answers, whose contract names the classes."""
+    """label: the version that gave the answers, whose contract names the classes."""
     settings = place.model.quality
-    if not label:
-        reason = f"not enough data: no labelled answers, {settings.min_labels} are needed"
+    if answers.empty:
+        version = f" of version {label}, which serves" if label else ""
+        reason = f"not enough data: no labelled answers{version}, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(label))
     outputs = folder.contract().outputs

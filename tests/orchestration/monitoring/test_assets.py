@@ -10,12 +10,14 @@ import pytest
 
 from deploy.dagster_names import WINDOW_TAG
 from deploy.drift_result import read_drift_report
+from deploy.events import State
 from deploy.findings import read_finding
 from orchestration.defs.drift.assets import monitoring_assets
 from orchestration.monitoring.reference import reference_sample
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
+from tests.deploy.releases import change, live
 from tests.orchestration.monitoring.world import IRIS, World, make_world, truths
 
 pytestmark = [
@@ -130,6 +132,21 @@ def test_the_version_that_served_most_is_compared_and_the_others_are_named(world
     report = read_drift_report(world.serving.paths, "production", "iris")
     assert report is not None
     assert report.others == {"2": 100}
+
+
+def test_of_a_version_that_left_nothing_is_held_against_the_one_that_serves(world: World) -> None:
+    world.serve(world.rows(400, shift=3.0), label="2")
+    world.serve(world.rows(250))
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result)["data_drift"] is True
+    assert metadata(result)["rows"] == 250
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(ledger.state("production", "iris"), live(3)))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result) == {}
+    assert "version 3, which serves, has no answers" in metadata(result)["reason"]
 
 
 def test_a_version_whose_run_left_no_reference_has_no_verdict(
