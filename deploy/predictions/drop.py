@@ -74,11 +74,13 @@ def drop_folder(home: Home) -> Path:
 
 
 def dropped(home: Home) -> list[Dropped]:
-    """The files there are, the oldest first; what begins with a dot is not looked at."""
+    """The files there are, the oldest first; what begins with a dot is not looked at, nor a folder
+    that is called as a file would be."""
     found = []
     for path in drop_folder(home).glob("*/**/*.parquet"):
         parts = path.relative_to(drop_folder(home)).parts
-        if len(parts) in (2, 3) and not any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts)
+        if len(parts) in (2, 3) and not hidden and path.is_file():
             environment = parts[1] if len(parts) == 3 else DEFAULT_ENVIRONMENT
             with suppress(FileNotFoundError):
                 found.append((path.stat().st_mtime, Dropped(path, parts[0], environment)))

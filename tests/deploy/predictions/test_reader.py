@@ -207,6 +207,15 @@ def test_versions_with_other_inputs_are_united_by_name(home: Home) -> None:
     assert names.index("feature_age") < names.index("prediction")
 
 
+def test_an_integer_that_float64_cannot_hold_is_rounded_beside_a_version_with_floats(
+    home: Home,
+) -> None:
+    exact = header(columns=("width",), dtypes=("int64",))
+    segment(home, "0-1", block(["a"], features=[[2**53 + 1]]), of=exact)
+    segment(home, "0-1", block(["b"], NOON + SECOND), of=header(label="2"))
+    assert both_ways(home)["feature_width"].to_pylist() == [2.0**53, 0.0]
+
+
 def test_only_the_columns_that_are_asked_for(home: Home) -> None:
     segment(home, "0-1", block(["a"]))
     for _ in range(2):
