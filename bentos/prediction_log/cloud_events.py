@@ -2,8 +2,8 @@
 
 Each answered request is two events of CloudEvents' binary mode: `…inference.request` and
 `…inference.response`; one of several blocks is two for each of them, whose id ends with the number
-of its first row (`<id>:256`). They are made of the masked rows of the log, by a thread of its own. What
-does not fit into its queue, or is not taken, is dropped and counted.
+of its first row (`<id>:256`). They are made of the masked rows of the log, by a thread of its own.
+What does not fit into its queue, or is not taken, is dropped and counted.
 """
 
 import asyncio
