@@ -29,6 +29,7 @@ from deploy.predictions.labels import (
     Label,
     predicts_numbers,
     publish_labels,
+    sync_name,
     write_labels,
 )
 from deploy.predictions.store import sync_folder
@@ -153,6 +154,7 @@ def _one(home: Home, configuration: Configuration, item: Dropped, now: datetime)
     written = write_labels(
         home, item.model, item.environment, labels, f"file {item.path.name}", now, f"drop-{digest}"
     )
+    sync_name(written)
     _move(item.path, place)
     publish_labels(written)
     return _result(item, "ingested", place, len(labels))

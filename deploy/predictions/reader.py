@@ -29,17 +29,19 @@ def read_predictions(
     sources: tuple[Source, ...] = CLIENTS,
     label: str | None = None,
     status: int | None = None,
+    share: float = 1.0,
 ) -> Any:
     """A pyarrow Table sorted by time: the columns of the log (docs/predictions.md) of the answers
     from `since` to before `until`; None: without that end.
 
     columns: those that no version has are left out. Versions with other inputs are united by name.
     sources: whose requests; label: of that version alone; status: those alone.
+    share: of the rows, about; the same ones while the files are the same.
     Raises ValueError for a time without a zone.
     """
     area = prediction_area(home, configuration.platform.predictions)
     which = Filter(since, until, sources, status=status, label=label)
-    return read_rows(area, model, environment, which, columns)
+    return read_rows(area, model, environment, which, columns, share)
 
 
 def labelled(

@@ -33,7 +33,7 @@ def read_window(
     since: datetime,
     until: datetime,
 ) -> Window | None:
-    """Answered requests of clients, at most MAX_ROWS of them; None where there are none."""
+    """Answered requests of clients, about MAX_ROWS of them at most; None where there are none."""
     from deploy.predictions.reader import read_predictions
 
     place = (home, configuration, model, environment, since, until)
@@ -42,7 +42,9 @@ def read_window(
         return None
     counted = {item["values"]: item["counts"] for item in labels}
     label = max(counted, key=lambda name: (counted[name], name))
-    table = _some(read_predictions(*place, status=200, label=label))
+    # Hours of long texts may be too much for the memory, and more than Arrow can sort.
+    share = MAX_ROWS / counted[label]
+    table = _some(read_predictions(*place, status=200, label=label, share=share))
     del counted[label]
     return Window(label, _sample(table), counted)
 
