@@ -38,7 +38,7 @@ def read_window(
     until: datetime,
     serving: str | None,
 ) -> Window | None:
-    """Answered requests of clients, at most MAX_ROWS of them; None where there are none.
+    """Answered requests of clients, about MAX_ROWS of them at most; None where there are none.
 
     serving: the version that serves; where it is None, the one that answered most.
     """
@@ -50,8 +50,9 @@ def read_window(
         return None
     counted = {item["values"]: item["counts"] for item in labels}
     label = serving or max(counted, key=lambda name: (counted[name], name))
-    table = _some(read_predictions(*place, status=200, label=label))
-    counted.pop(label, None)
+    # Hours of long texts may be too much for the memory, and more than Arrow can sort.
+    share = MAX_ROWS / counted.pop(label, MAX_ROWS)
+    table = _some(read_predictions(*place, status=200, label=label, share=share))
     return Window(label, _sample(table), counted)
 
 
