@@ -195,7 +195,7 @@ def test_a_version_whose_features_are_no_longer_defined_is_refused_before_it_is_
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert failure.step_failure_data.user_failure_data is not None
     said = failure.step_failure_data.user_failure_data.description
-    assert "there is no feature service 'flowers' in project test; there is: churn" in str(said)
+    assert "no feature service 'flowers' in project test; there is: churn" in str(said)
     assert serving.events("iris", "production") == []
 
 
