@@ -101,6 +101,7 @@ def _request(
         if environment == "production" and _is_better(serving, model, context.partition_key):
             policy = may_predict_otherwise(policy)
             context.log.info("retrained and better on recent labels: it may predict otherwise")
+        _require_features(serving, model, context.partition_key)
         return Request(
             release=serving.release(model.name, context.partition_key),
             environment=environment,
@@ -110,6 +111,16 @@ def _request(
             older_allowed=_asked_for(tags),
             policy=policy,
         )
+
+
+def _require_features(serving: Serving, model: Model, version: str) -> None:
+    """Refuse a version whose look-ups the feature store, as it is now, would answer otherwise."""
+    if model.feature_service is None:
+        return
+    from orchestration.export.feature_source import require_feature_source
+
+    contract = serving.folder(model.name, version).contract()
+    require_feature_source(serving.paths.features, model, contract)
 
 
 def _is_better(serving: Serving, model: Model, version: str) -> bool:
