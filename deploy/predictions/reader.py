@@ -29,16 +29,18 @@ def read_predictions(
     sources: tuple[Source, ...] = CLIENTS,
     label: str | None = None,
     status: int | None = None,
+    request_ids: Any = None,
 ) -> Any:
     """A pyarrow Table sorted by time: the columns of the log (docs/predictions.md) of the answers
     from `since` to before `until`; None: without that end.
 
     columns: those that no version has are left out. Versions with other inputs are united by name.
-    sources: whose requests; label: of that version alone; status: those alone.
+    sources: whose requests; label: of that version alone; status: those alone; request_ids: a
+    pyarrow array, those alone.
     Raises ValueError for a time without a zone.
     """
     area = prediction_area(home, configuration.platform.predictions)
-    which = Filter(since, until, sources, status=status, label=label)
+    which = Filter(since, until, sources, None, status, label, request_ids)
     return read_rows(area, model, environment, which, columns)
 
 
@@ -52,18 +54,33 @@ def labelled(
     columns: Sequence[str] | None = None,
     *,
     sources: tuple[Source, ...] = CLIENTS,
+    label: str | None = None,
+    labels_since: datetime | None = None,
 ) -> Any:
     """Of those answers (status 200) the ones whose label is known, with `truth`, the latest label,
     in the type of the prediction, and `labelled_at`, when it came in.
 
     A label may come before its answer, by a day at most. A label that is no number is left out
-    where the prediction is one, and logged.
+    where the prediction is one, and logged. label: answers of that version alone; labels_since:
+    labels that came in since then alone.
     """
     wanted = None if columns is None else [*columns, "request_id", "row", "prediction", "time"]
+    earliest = labels_since or (since and since - _EARLY_LABELS)
+    labels = read_labels(home, model, environment, earliest)
     answers = read_predictions(
-        home, configuration, model, environment, since, until, wanted, sources=sources, status=200
+        home,
+        configuration,
+        model,
+        environment,
+        since,
+        until,
+        wanted,
+        sources=sources,
+        status=200,
+        label=label,
+        # Most answers never get a label: what has none is not even kept in memory.
+        request_ids=labels["request_id"].combine_chunks(),
     )
-    labels = read_labels(home, model, environment, since and since - _EARLY_LABELS)
     return select(_joined(answers, labels), None if columns is None else [*columns, *_TRUTH])
 
 
@@ -134,7 +151,8 @@ def unmatched_labels(
     whoever asked."""
     labels = read_labels(home, model, environment, since, until)
     area = prediction_area(home, configuration.platform.predictions)
-    known = read_rows(area, model, environment, Filter(status=200), ["request_id", "row"])
+    asked = Filter(status=200, request_ids=labels["request_id"].combine_chunks())
+    known = read_rows(area, model, environment, asked, ["request_id", "row"])
     left = labels.select(["request_id", "row"]).join(
         known, ["request_id", "row"], join_type="left anti"
     )

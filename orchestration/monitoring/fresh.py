@@ -42,14 +42,11 @@ def _labelled(
     columns: list[str] | None,
 ) -> Any:
     """Labels are late: an answer from before the last training may have got its label after it."""
-    import pyarrow.compute as pc
-
     from deploy.predictions.reader import labelled
 
     environment = model.retraining.environment if model.retraining else "production"
     late = timedelta(hours=model.quality.window_hours)
     begin = since and since - late
-    table = labelled(home, configuration, model.name, environment, begin, until, columns)
-    if since is None:
-        return table
-    return table.filter(pc.field("labelled_at") > since)
+    return labelled(
+        home, configuration, model.name, environment, begin, until, columns, labels_since=since
+    )

@@ -1,9 +1,10 @@
 """One look at a model in one environment: the log's window read, judged, and written down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,9 +20,6 @@ from orchestration.monitoring.reference import reference_sample, version_number
 from orchestration.monitoring.window import Window, features_of, read_window
 from orchestration.resources.registry import Registry
 from serving_config.schema import Configuration, Model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # How often the schedules look; what is older is not known any more.
 EVERY_SECONDS = 3600.0
@@ -159,18 +157,18 @@ class QualityReport:
 
 def look_at_quality(place: Place) -> QualityReport:
     """Read the labelled answers, measure them, and write the finding."""
-    from deploy.predictions.reader import labelled, unmatched_labels
+    from deploy.predictions.reader import labelled
 
     settings = place.model.quality
     where = (place.home, place.configuration, place.model.name, place.environment)
     window = (place.since(settings.window_hours), place.now)
-    answers = labelled(*where, *window).to_pandas()
-    counted = {str(label): int(rows) for label, rows in answers["label"].value_counts().items()}
-    newest = max(counted, key=lambda label: version_number(label), default="")
-    result = _measured(place, answers, newest, unmatched_labels(*where, *window))
+    by_version = labelled(*where, *window, ["label", "time"]).to_pandas().groupby("label")["time"]
+    counted = {str(label): int(rows) for label, rows in by_version.size().items()}
+    judged = _judged(counted, by_version.max().to_dict(), settings.min_labels)
+    result = _measured(place, judged, window)
     finding = place.finding(
         "quality",
-        newest,
+        judged,
         settings.window_hours,
         status=result.verdict,
         summary=result.reason,
@@ -179,24 +177,37 @@ def look_at_quality(place: Place) -> QualityReport:
     return QualityReport(write_finding(place.home, finding), result, counted)
 
 
-def _measured(place: Place, answers: "pd.DataFrame", label: str, unmatched: int) -> QualityResult:
-    """label: the newest version among the answers, whose contract names the classes."""
+def _judged(counted: Mapping[str, int], latest: Mapping[str, Any], min_labels: int) -> str:
+    """The version that answered last of those with enough labels: how good another was before it
+    says nothing of it. "" where there are no labels."""
+    enough = [label for label, rows in counted.items() if rows >= min_labels] or list(counted)
+    return max(enough, key=lambda label: latest[label], default="")
+
+
+def _measured(place: Place, label: str, window: tuple[datetime, datetime]) -> QualityResult:
+    """Of that version's answers."""
+    from deploy.predictions.reader import labelled, unmatched_labels
+
     settings = place.model.quality
+    where = (place.home, place.configuration, place.model.name, place.environment, *window)
+    unmatched = unmatched_labels(*where)
     if not label:
         reason = f"not enough data: no labelled answers, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(label))
     outputs = folder.contract().outputs
+    classes = [label_key(name) for name in outputs.labels]
+    kept = ["prediction", *(f"probability_{name}" for name in classes)]
+    sliced = [f"feature_{name}" for name in settings.slices]
+    answers = labelled(*where, [*kept, *sliced], label=label).to_pandas()
     inputs = features_of(answers)
-    kept = [name for name in answers.columns if not name.startswith("feature_")]
-    # An input may be called as a column of the log is: only the wanted slices go beside these.
-    sliced = inputs[
-        [name for name in settings.slices if name in inputs.columns and name not in kept]
-    ]
+    answers = answers.drop(columns=[name for name in sliced if name in answers])
+    # An input may be called as a column of the log is: that one is no slice.
+    inputs = inputs.drop(columns=[name for name in inputs if name in answers])
     return quality(
-        answers[kept].join(sliced),
+        answers.join(inputs),
         settings,
         regression=outputs.kind == "regression",
-        classes=[label_key(name) for name in outputs.labels],
+        classes=classes,
         unmatched=unmatched,
     )

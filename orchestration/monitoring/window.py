@@ -34,26 +34,31 @@ def read_window(
     until: datetime,
 ) -> Window | None:
     """Answered requests of clients, at most MAX_ROWS of them; None where there are none."""
+    import pyarrow.compute as pc
+
     from deploy.predictions.reader import read_predictions
 
     place = (home, configuration, model, environment, since, until)
-    labels = read_predictions(*place, ["label"], status=200)["label"].value_counts().to_pylist()
-    if not labels:
+    rows = read_predictions(*place, ["label", "request_id"], status=200)
+    counted = {item["values"]: item["counts"] for item in rows["label"].value_counts().to_pylist()}
+    if not counted:
         return None
-    counted = {item["values"]: item["counts"] for item in labels}
     label = max(counted, key=lambda name: (counted[name], name))
-    table = _some(read_predictions(*place, status=200, label=label))
+    ids = _some(rows["request_id"].filter(pc.equal(rows["label"], label)))
+    del rows
+    table = _some(read_predictions(*place, status=200, label=label, request_ids=ids))
     del counted[label]
     return Window(label, _sample(table), counted)
 
 
-def _some(table: Any) -> Any:
+def _some(rows: Any) -> Any:
+    """At most MAX_ROWS of a table or a column."""
     import numpy as np
 
-    if table.num_rows <= MAX_ROWS:
-        return table
-    chosen = np.random.default_rng(0).choice(table.num_rows, MAX_ROWS, replace=False)
-    return table.take(np.sort(chosen))
+    if len(rows) > MAX_ROWS:
+        chosen = np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False)
+        rows = rows.take(np.sort(chosen))
+    return rows.combine_chunks()
 
 
 def features_of(frame: "pd.DataFrame") -> "pd.DataFrame":
