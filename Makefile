@@ -57,6 +57,9 @@ bench: $(DEV) ## measure the platform, the model server against its peers, and r
 	@$(BIN)/python -m benchmarks.platform
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.prediction_log
+	@$(BIN)/python -m benchmarks.prediction_store
+	@$(BIN)/python -m benchmarks.features
+	@$(BIN)/python -m benchmarks.drift
 	@$(BIN)/python -m benchmarks.releases
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))

@@ -33,7 +33,7 @@ _REGIONS = ("north", "south", "east", "west")
 _SIZES = ((1, 1000), (100, 300), (1000, 30))
 # Milliseconds of the median, by store and entities.
 _TARGETS = {("SQLite", 1): 5.0, ("Redis", 1): 3.0, ("SQLite", 100): 15.0, ("Redis", 100): 15.0}
-_MATERIALIZE_SECONDS = 60.0
+_MILLION, _MATERIALIZE_SECONDS = 1_000_000, 60.0
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def shown(results: list[Measured]) -> list[str]:
             result.profile,
             f"{result.materialized:.1f} s",
             f"{result.rows / result.materialized:,.0f} rows/s",
-            f"{result.materialized / _MATERIALIZE_SECONDS:.2f} of {_MATERIALIZE_SECONDS:g} s",
+            f"{_MILLION / result.rows * result.materialized / _MATERIALIZE_SECONDS:.2f}",
             f"{result.ready:.1f} s",
             f"{result.memory / 2**20:.0f} MiB",
         )
         for result in results
     ]
     head = ("store", "entities", "p50", "p90", "p99", "p50 to target")
-    places = ("store", f"{results[0].rows:,} rows materialized", "", "to target")
+    places = ("store", f"{results[0].rows:,} rows materialized", "", "a million to 60 s")
     return [
         f"Ten features of two feature views over HTTP; {report.hardware()}.",
         "",

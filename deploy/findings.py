@@ -24,7 +24,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     at: RFC 3339, UTC, when the check ended; window: what it looked at, for people.
     failures_in_row: how often it failed since it last passed, this time included; a check that had
-    not enough data leaves it as it was.
+    not enough data leaves it as it was. Another version begins anew.
     valid_seconds: after that nobody knows any more, and an alert says so (`ScheduleOverdue`).
     values: numbers for metrics, by name, and `column.<name>` for each column's score.
     summary: one sentence; report: the HTML page below the home, if there is one; url: Dagster's.
@@ -57,7 +57,8 @@ def write_finding(home: Home, finding: Finding) -> Finding:
         before = read_finding(home, finding.kind, finding.environment, finding.subject)
     except FindingsError:
         before = None
-    count = before.failures_in_row if before else 0
+    goes_on = before is not None and before.version == finding.version
+    count = before.failures_in_row if before and goes_on else 0
     if finding.status != "not_enough_data":
         count = count + 1 if finding.status == "failed" else 0
     counted = msgspec.structs.replace(finding, failures_in_row=count)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,18 @@ def requirements(extra: str, distribution: str = "slipway") -> list[str]:
         return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)
     except importlib.metadata.PackageNotFoundError as error:
         raise BuildError(f"{error.name} is not installed here, so it cannot be pinned") from error
+
+
+def redis_requirements() -> list[str]:
+    """The client of Redis, where the platform has the extra `redis`.
+
+    A Bento does not know where it will run: without that extra nothing here can name a Redis.
+    """
+    found = []
+    for name in ("hiredis", "redis"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name}=={importlib.metadata.version(name)}")
+    return found
 
 
 def copy_packages(context: Path, root: Path, files: Iterable[Path]) -> None:

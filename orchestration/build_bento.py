@@ -5,7 +5,6 @@ tree: the model server's code, the model's folder and the pinned packages. It is
 anything is built, so a Bento that is there already and intact is used as it is.
 """
 
-import importlib.metadata
 import shutil
 import tempfile
 from functools import partial
@@ -33,6 +32,7 @@ from orchestration.bento_builder import (
     checked_tag,
     copy_packages,
     ensure,
+    redis_requirements,
     requirements,
     sources,
     write_requirements,
@@ -42,19 +42,6 @@ from serving_config.schema import Serving
 
 SERVICE = "bentos.model_server.service:service"
 _ALL_LOGGED = LoggedColumns()
-
-
-def cache_requirements(limits: Limits) -> list[str]:
-    """The client of Redis, where the model has a cache and the platform has the extra `redis`.
-
-    A Bento does not know where it will run: without that extra no environment can name a Redis.
-    """
-    if limits.cache is None:
-        return []
-    try:
-        return [f"redis=={importlib.metadata.version('redis')}"]
-    except importlib.metadata.PackageNotFoundError:
-        return []
 
 
 def _check(model_dir: Path, limits: Limits) -> tuple[Contract, Certificate]:
@@ -79,7 +66,8 @@ def _assemble(context: Path, model_dir: Path, limits: Limits, certificate: Certi
         shutil.copyfile(model_dir / name, context / "model" / name)
     (context / "model" / "certificate.json").write_bytes(certificate.encode())
     (context / "model" / "serving.json").write_bytes(msgspec.json.encode(limits) + b"\n")
-    write_requirements(context, [*requirements("serving"), *cache_requirements(limits)])
+    cached = redis_requirements() if limits.cache is not None else []
+    write_requirements(context, [*requirements("serving"), *cached])
 
 
 def _verify(path: Path, contract: Contract, certificate: Certificate) -> None:

@@ -24,6 +24,7 @@ from orchestration.bento_builder import (
     copy_packages,
     ensure,
     intact,
+    redis_requirements,
     requirements,
     sources,
     write_requirements,
@@ -85,7 +86,7 @@ def _assemble(context: Path, config: FeaturesConfig) -> None:
     copy_packages(context, Path(bentos.__file__).parents[1], ours)
     copy_packages(context, Path(feature_repo.__file__).parents[1], definitions())
     (context / FEATURES_JSON).write_bytes(msgspec.json.encode(config, order="sorted") + b"\n")
-    write_requirements(context, requirements("transformer"))
+    write_requirements(context, [*requirements("transformer"), *redis_requirements()])
 
 
 def definitions() -> Iterator[Path]:

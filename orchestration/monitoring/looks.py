@@ -1,6 +1,5 @@
 """One look at a model in one environment: the log's window read, judged, and written down."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,8 @@ from bentos.model_server.answers import label_key
 from deploy.drift_result import DriftReport, DriftResult, report_folder
 from deploy.findings import Finding, write_finding
 from deploy.home import Home, write_atomically
+from deploy.ledger import open_ledger
+from deploy.live import most_traffic
 from deploy.versions import VersionFolder
 from orchestration.monitoring.columns import column_kinds
 from orchestration.monitoring.drift import Compared, drift
@@ -42,6 +43,12 @@ class Place:
         """When the window of that length began."""
         return self.now - timedelta(hours=hours)
 
+    def serving(self) -> str | None:
+        """The version that has the most traffic there now."""
+        with open_ledger(self.home, self.configuration) as ledger:
+            live = most_traffic(ledger.state(self.environment, self.model.name).live)
+        return live.label if live else None
+
     def finding(
         self, kind: Literal["drift", "quality"], version: str, hours: float, **fields: Any
     ) -> Finding:
@@ -63,6 +70,7 @@ class Place:
 def look_at_drift(place: Place, registry: Registry, hours: float | None = None) -> DriftReport:
     """Read, compare, draw, and write page, snapshot, finding and `latest.json`."""
     hours = hours or place.model.drift.window_hours
+    serving = place.serving()
     window = read_window(
         place.home,
         place.configuration,
@@ -70,12 +78,13 @@ def look_at_drift(place: Place, registry: Registry, hours: float | None = None) 
         place.environment,
         place.since(hours),
         place.now,
+        serving,
     )
     compared = _compare(place, registry, window)
     latest = _draw(place, compared)
     finding = place.finding(
         "drift",
-        window.label if window else "",
+        window.label if window else serving or "",
         hours,
         status=compared.result.verdict,
         summary=compared.result.reason,
@@ -95,6 +104,8 @@ def _compare(place: Place, registry: Registry, window: Window | None) -> Compare
     settings = place.model.drift
     if window is None:
         return _nothing(f"no answers in the window, {settings.min_rows} are needed")
+    if len(window.sample.features) == 0:
+        return _nothing(f"version {window.label}, which serves, has no answers in the window")
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(window.label))
     reference = reference_sample(registry, place.model.registered_model, folder)
     if reference is None:
@@ -162,13 +173,13 @@ def look_at_quality(place: Place) -> QualityReport:
     settings = place.model.quality
     where = (place.home, place.configuration, place.model.name, place.environment)
     window = (place.since(settings.window_hours), place.now)
-    by_version = labelled(*where, *window, ["label", "time"]).to_pandas().groupby("label")["time"]
-    counted = {str(label): int(rows) for label, rows in by_version.size().items()}
-    judged = _judged(counted, by_version.max().to_dict(), settings.min_labels)
-    result = _measured(place, judged, window)
+    labels = labelled(*where, *window, ["label"])["label"].value_counts().to_pylist()
+    counted = {str(item["values"]): int(item["counts"]) for item in labels}
+    measured = place.serving() or max(counted, key=version_number, default="")
+    result = _measured(place, measured, counted.get(measured, 0), window)
     finding = place.finding(
         "quality",
-        judged,
+        measured,
         settings.window_hours,
         status=result.verdict,
         summary=result.reason,
@@ -177,22 +188,17 @@ def look_at_quality(place: Place) -> QualityReport:
     return QualityReport(write_finding(place.home, finding), result, counted)
 
 
-def _judged(counted: Mapping[str, int], latest: Mapping[str, Any], min_labels: int) -> str:
-    """The version that answered last of those with enough labels: how good another was before it
-    says nothing of it. "" where there are no labels."""
-    enough = [label for label, rows in counted.items() if rows >= min_labels] or list(counted)
-    return max(enough, key=lambda label: latest[label], default="")
-
-
-def _measured(place: Place, label: str, window: tuple[datetime, datetime]) -> QualityResult:
-    """Of that version's answers."""
+def _measured(
+    place: Place, label: str, rows: int, window: tuple[datetime, datetime]
+) -> QualityResult:
+    """Of that version's answers, of which so many are labelled."""
     from deploy.predictions.reader import labelled, unmatched_labels
 
     settings = place.model.quality
     where = (place.home, place.configuration, place.model.name, place.environment, *window)
-    unmatched = unmatched_labels(*where)
-    if not label:
-        reason = f"not enough data: no labelled answers, {settings.min_labels} are needed"
+    if not rows:
+        version = f" of version {label}, which serves" if label else ""
+        reason = f"not enough data: no labelled answers{version}, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(label))
     outputs = folder.contract().outputs
@@ -209,5 +215,5 @@ def _measured(place: Place, label: str, window: tuple[datetime, datetime]) -> Qu
         settings,
         regression=outputs.kind == "regression",
         classes=classes,
-        unmatched=unmatched,
+        unmatched=unmatched_labels(*where),
     )

@@ -1,4 +1,4 @@
-"""The log's last window of one model in one environment, as the version that served most of it."""
+"""The log's last window of one model in one environment: the rows of the version that serves."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,11 @@ _FEATURE = "feature_"
 
 @dataclass(frozen=True)
 class Window:
-    """label: the version whose rows these are; others: answers of other versions, by label."""
+    """label: the version whose rows these are; others: answers of other versions, by label.
+
+    Rows of a version that left say nothing of the one that serves now: what was retrained on the
+    traffic of today would be held against the findings about its predecessor.
+    """
 
     label: str
     sample: Sample
@@ -32,8 +36,12 @@ def read_window(
     environment: str,
     since: datetime,
     until: datetime,
+    serving: str | None,
 ) -> Window | None:
-    """Answered requests of clients, at most MAX_ROWS of them; None where there are none."""
+    """Answered requests of clients, at most MAX_ROWS of them; None where there are none.
+
+    serving: the version that serves; where it is None, the one that answered most.
+    """
     import pyarrow.compute as pc
 
     from deploy.predictions.reader import read_predictions
@@ -43,11 +51,11 @@ def read_window(
     counted = {item["values"]: item["counts"] for item in rows["label"].value_counts().to_pylist()}
     if not counted:
         return None
-    label = max(counted, key=lambda name: (counted[name], name))
+    label = serving or max(counted, key=lambda name: (counted[name], name))
     ids = _some(rows["request_id"].filter(pc.equal(rows["label"], label)))
     del rows
     table = _some(read_predictions(*place, status=200, label=label, request_ids=ids))
-    del counted[label]
+    counted.pop(label, None)
     return Window(label, _sample(table), counted)
 
 
@@ -68,5 +76,9 @@ def features_of(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _sample(table: Any) -> Sample:
+    import pandas as pd
+
     frame = table.to_pandas()
-    return Sample(features_of(frame), frame["prediction"])
+    # Without rows the log knows no columns either.
+    empty = pd.Series(dtype=object)
+    return Sample(features_of(frame), frame.get("prediction", empty))

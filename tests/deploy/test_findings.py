@@ -19,8 +19,9 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path).create()
 
 
-def finding(status: Status, subject: str = "iris") -> Finding:
+def finding(status: Status, subject: str = "iris", version: str = "1") -> Finding:
     return Finding(
+        version=version,
         kind="drift",
         environment="production",
         subject=subject,
@@ -37,6 +38,13 @@ def test_failures_in_a_row_are_counted_and_end_with_the_first_that_passes(home: 
     kept = read_finding(home, "drift", "production", "iris")
     assert kept is not None
     assert (kept.failures_in_row, kept.values) == (1, {"share": 0.5})
+
+
+def test_what_was_found_of_a_version_is_not_held_against_the_next_one(home: Home) -> None:
+    write_finding(home, finding("failed"))
+    write_finding(home, finding("failed"))
+    assert write_finding(home, finding("not_enough_data", version="2")).failures_in_row == 0
+    assert write_finding(home, finding("failed", version="2")).failures_in_row == 1
 
 
 def test_what_was_never_looked_at_has_no_finding(home: Home) -> None:

@@ -1,3 +1,4 @@
+import importlib.metadata
 import os
 import time
 from pathlib import Path
@@ -5,18 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bentos.model_server.bundle import BundleError, CacheLimits, Limits, bento_digest, read_bundle
+from bentos.model_server.bundle import BundleError, Limits, bento_digest, read_bundle
 from bentos.model_server.bundle import LoggedColumns as Masked
 from bentos.model_server.certificate import CertificateError, HttpParity
 from bentos.model_server.contract import ContractError, Entity, FeatureSource
 from orchestration import bento_builder
 from orchestration import build_bento as module
+from orchestration.bento_builder import redis_requirements
 from orchestration.build_bento import (
     BuildError,
     BuiltBento,
     bento_tag,
     build_bento,
-    cache_requirements,
 )
 from serving_config.predictions import LoggedColumns
 from serving_config.schema import Serving
@@ -86,15 +87,14 @@ def test_the_bento_holds_code_model_and_pinned_packages_alone(built: BuiltBento)
 def test_a_model_with_a_cache_brings_the_client_of_redis_where_the_platform_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    version = module.importlib.metadata.version("redis")
-    assert cache_requirements(Limits(cache=CacheLimits())) == [f"redis=={version}"]
-    assert cache_requirements(Limits()) == []
+    version = importlib.metadata.version
+    assert redis_requirements() == [f"{name}=={version(name)}" for name in ("hiredis", "redis")]
 
     def not_installed(name: str) -> str:
-        raise module.importlib.metadata.PackageNotFoundError(name)
+        raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(module.importlib.metadata, "version", not_installed)
-    assert cache_requirements(Limits(cache=CacheLimits())) == []
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    assert redis_requirements() == []
 
 
 @pytest.mark.usefixtures("no_child")

@@ -10,12 +10,14 @@ import pytest
 
 from deploy.dagster_names import WINDOW_TAG
 from deploy.drift_result import read_drift_report
+from deploy.events import State
 from deploy.findings import read_finding
 from orchestration.defs.drift.assets import monitoring_assets
 from orchestration.monitoring.reference import reference_sample
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
+from tests.deploy.releases import change, live
 from tests.orchestration.monitoring.world import IRIS, World, make_world, truths
 
 pytestmark = [
@@ -132,6 +134,21 @@ def test_the_version_that_served_most_is_compared_and_the_others_are_named(world
     assert report.others == {"2": 100}
 
 
+def test_of_a_version_that_left_nothing_is_held_against_the_one_that_serves(world: World) -> None:
+    world.serve(world.rows(400, shift=3.0), label="2")
+    world.serve(world.rows(250))
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result)["data_drift"] is True
+    assert metadata(result)["rows"] == 250
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(ledger.state("production", "iris"), live(3)))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result) == {}
+    assert "version 3, which serves, has no answers" in metadata(result)["reason"]
+
+
 def test_a_version_whose_run_left_no_reference_has_no_verdict(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +177,45 @@ def test_the_reference_is_kept_and_made_anew_where_it_was_damaged(world: World) 
     kept = reference_sample(gone, "iris", folder)
     assert kept is not None
     assert kept.predictions.equals(first.predictions)
+
+
+def test_training_rows_that_the_version_refuses_are_no_reference(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = world.rows(200)
+    rows.iloc[:40, 0] = float("nan")
+    monkeypatch.setattr("orchestration.monitoring.reference.run_reference", lambda *_: rows)
+    monkeypatch.setattr("orchestration.monitoring.reference._read", lambda *_: None)
+    monkeypatch.setattr("orchestration.monitoring.reference._write", lambda *_: None)
+    found = reference_sample(world.registry, "iris", world.folder)
+    assert found is not None
+    assert len(found.features) == len(found.predictions) == 160
+    world.serve(world.rows(400))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result) == {"data_drift": True, "prediction_drift": True}
+
+
+def test_a_window_of_more_rows_than_are_compared_is_a_sample(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.monitoring.window.MAX_ROWS", 250)
+    world.serve(world.rows(300))
+    batch = world.rows(300)
+    world.serve(batch, request_id=["batch"] * 300, row=list(range(300)))
+    assert metadata(world.materialize([DRIFT], "production"))["rows"] == 250
+
+
+def test_an_hour_without_traffic_leaves_the_count_of_failures_as_it_was(world: World) -> None:
+    world.serve(world.rows(400, shift=3.0))
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+    world.materialize([DRIFT], "production")
+    for log in world.serving.paths.predictions.rglob("*.seg"):
+        log.unlink()
+    world.materialize([DRIFT], "production")
+    finding = read_finding(world.serving.paths, "drift", "production", "iris")
+    assert finding is not None
+    assert (finding.status, finding.failures_in_row) == ("not_enough_data", 1)
 
 
 def test_live_quality_counts_labels_and_fails_below_its_limit(world: World) -> None:
