@@ -130,7 +130,7 @@ def label_drop_sensor(job: dg.JobDefinition) -> dg.SensorDefinition:
     @dg.sensor(
         name="label_drop_sensor",
         job_name=job.name,
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=30,
         description="Ingests new Parquet files of labels in labels/drop/<model>/.",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

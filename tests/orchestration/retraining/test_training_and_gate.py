@@ -11,12 +11,14 @@ from deploy.challenge import ChallengeError, Champion
 from deploy.dagster_names import ACTOR_TAG, FINDING_TAG, REASON_TAG
 from deploy.events import Change, Live
 from deploy.home import Home
+from deploy.predictions.labels import Label, append_labels
 from deploy.rollout import Request
 from orchestration.defs.lifecycle.deployments import _held_against_production
 from orchestration.defs.lifecycle.names import Names
 from orchestration.defs.lifecycle.sensors import _promotion
 from orchestration.defs.retraining.gate import better_than_production, challenged
 from orchestration.defs.retraining.training import training_assets, training_jobs
+from orchestration.monitoring.fresh import fresh_count, fresh_rows
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from orchestration.training import ACTOR, REASON, TrainingRequest, train
@@ -62,6 +64,20 @@ def test_a_training_run_learns_from_the_labels_that_came_since_and_says_who_aske
     for tagged in (version.tags, registry.run(version.run_id).data.tags):
         assert expected.items() <= dict(tagged).items()
         assert tagged["slipway.training_run"].endswith(f"/runs/{result.run_id}")
+
+
+def test_a_label_of_no_class_is_nothing_to_learn_from(
+    configuration: Configuration, home: Home, model: Any
+) -> None:
+    now = datetime.now(UTC)
+    ids = answered(home, now - HOUR, 30)
+    labelled(home, ids, now - HOUR / 2)
+    wrong = Label(ids[0], "sestosa")
+    append_labels(home, "iris", "production", [wrong], "ann", now - HOUR / 4)
+    found = fresh_rows(home, configuration, model, None, now)
+    assert found is not None
+    assert set(found["label"]) == {"setosa", "versicolor", "virginica"}
+    assert len(found) == fresh_count(home, configuration, model, None, now) == 29
 
 
 @pytest.fixture(scope="module")
