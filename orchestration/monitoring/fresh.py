@@ -19,7 +19,9 @@ def fresh_rows(
     table = _labelled(home, configuration, model, since, until)
     if table.num_rows == 0:
         return None
-    names = [name for name in table.column_names if name.startswith(_PREFIX)]
+    # A hash is not what the model gets.
+    hashed = {f"{_PREFIX}{name}" for name in model.prediction_log.hashed}
+    names = [n for n in table.column_names if n.startswith(_PREFIX) and n not in hashed]
     frame = table.select([*names, "truth", "time"]).to_pandas()
     renamed = {name: name.removeprefix(_PREFIX) for name in names} | {"truth": "label"}
     found: pd.DataFrame = frame.rename(columns=renamed)

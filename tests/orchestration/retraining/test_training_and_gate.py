@@ -22,6 +22,7 @@ from orchestration.monitoring.fresh import fresh_count, fresh_rows
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from orchestration.training import ACTOR, REASON, TrainingRequest, train
+from serving_config.predictions import LoggedColumns
 from serving_config.schema import Configuration
 from tests.bentos.model_server.models import Parts, iris
 from tests.deploy.releases import certificate, http, release
@@ -78,6 +79,18 @@ def test_a_label_of_no_class_is_nothing_to_learn_from(
     assert found is not None
     assert set(found["label"]) == {"setosa", "versicolor", "virginica"}
     assert len(found) == fresh_count(home, configuration, model, None, now) == 29
+
+
+def test_a_hash_is_no_input_to_learn_from(
+    configuration: Configuration, home: Home, model: Any
+) -> None:
+    now = datetime.now(UTC)
+    labelled(home, answered(home, now - HOUR, 30), now - HOUR / 2)
+    masked = model.model_copy(update={"prediction_log": LoggedColumns(hashed=("sepal_width",))})
+    found = fresh_rows(home, configuration, masked, None, now)
+    assert found is not None
+    assert "sepal_width" not in found
+    assert "sepal_length" in found
 
 
 @pytest.fixture(scope="module")
