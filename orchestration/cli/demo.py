@@ -28,7 +28,7 @@ from orchestration.cli.status import addresses, dagster_url, gateway_url
 from orchestration.release_progress import Reporter, is_release_of, sentence
 from serving_config.schema import Model
 
-_TIMEOUT_SECONDS = 300
+_TIMEOUT_SECONDS = 600
 _POLL_SECONDS = 0.5
 _CANARY_MODEL = "iris"
 

@@ -1,5 +1,6 @@
 """`slipway train` and `verify`, and what commands ask about versions."""
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,8 @@ def train_and_register(
     from orchestration.training import TrainingRequest
     from orchestration.training import train as run_training
 
+    # Where a training function of a model on features finds the store that the platform serves.
+    os.environ.setdefault("SLIPWAY_FEATURES_HOME", str(platform.home.features))
     rows = _fresh_rows(platform, model) if fresh else None
     with step(f"{model.name} is trained and registered in MLflow"):
         request = TrainingRequest(actor=actor(), fresh=rows)

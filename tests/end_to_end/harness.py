@@ -49,7 +49,7 @@ class Checkout:
     def dagster(self) -> DagsterClient:
         return DagsterClient(self.url("dagster"))
 
-    def slipway(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    def slipway(self, *arguments: str, timeout: float = 580) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLIPWAY_")}
         return subprocess.run(
             [str(SLIPWAY), *arguments],
