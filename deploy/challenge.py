@@ -88,16 +88,15 @@ class Challenge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         needed = f"more than {found.min_gain:g} is needed" if found.min_gain else "it has to be"
         return f"{'better' if self.passed else f'not better, {needed}'}: {scores}"
 
-    def require(self, onnx_sha256: str, champion: Champion | None) -> None:
-        """ChallengeError unless it passed, for that graph against what production serves now."""
+    def won_against(self, champion: Champion | None) -> bool:
+        """Whether it was compared with that version, and found better."""
+        return self.comparison is not None and self.passed and self.champion == champion
+
+    def require(self, onnx_sha256: str) -> None:
+        """ChallengeError unless it passed, for that graph."""
         name = f"{self.model} version {self.version}"
         if self.onnx_sha256 != onnx_sha256:
             raise ChallengeError(f"challenger.json of {name} is for another graph than model.onnx")
-        if self.retrained_because and self.champion != champion:
-            raise ChallengeError(
-                f"production serves another version than {name} was compared with: run "
-                "better_than_production again"
-            )
         if not self.passed:
             raise ChallengeError(f"{name} did not pass better_than_production: {self.verdict}")
 

@@ -2,12 +2,18 @@
 
 from typing import Literal
 
+from serving_config.schema import Configuration
+
 # Who started the run, as the ledger will say.
 ACTOR_TAG = "slipway/actor"
 # Of a person's run: how this once the version replaces the one that serves.
 POLICY_TAG = "slipway/policy"
 # Of a person's drift run: hours of the window, in place of the settings'.
 WINDOW_TAG = "slipway/window_hours"
+
+# Of the prediction log and the labels, for all models together.
+COMPACTION_JOB, RETENTION_JOB = "prediction_compaction", "prediction_retention"
+LABEL_DROP_JOB = "label_drop"
 
 # Why a model is trained, and which finding asked for it.
 REASON_TAG = "slipway/reason"
@@ -47,3 +53,18 @@ def training_job(model: str) -> str:
 def audit_job(model: str) -> str:
     """The job that compares the features a model was served with the offline store."""
     return f"{identifier(model)}_feature_audit"
+
+
+def watched_jobs(configuration: Configuration) -> set[str]:
+    """The jobs that run by themselves, as the settings have them, and tell when they fail."""
+    found = {COMPACTION_JOB, RETENTION_JOB, LABEL_DROP_JOB}
+    found |= {materialize_job(view) for view in configuration.features.views}
+    for model in configuration.models.values():
+        found.add(monitoring_job(model.name, "quality"))
+        if model.drift.enabled:
+            found.add(monitoring_job(model.name, "drift"))
+        if model.feature_service:
+            found.add(audit_job(model.name))
+        if model.retraining:
+            found.add(training_job(model.name))
+    return found

@@ -3,7 +3,6 @@
 A finding is the latest word on one subject; its history is in Dagster.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -52,8 +51,12 @@ def path_of(home: Home, kind: Kind, environment: str, subject: str) -> Path:
 
 
 def write_finding(home: Home, finding: Finding) -> Finding:
-    """Keep it in place of the one before; returns it with `failures_in_row` counted on."""
-    before = read_finding(home, finding.kind, finding.environment, finding.subject)
+    """Keep it in place of the one before, also of a damaged one; returns it with `failures_in_row`
+    counted on."""
+    try:
+        before = read_finding(home, finding.kind, finding.environment, finding.subject)
+    except FindingsError:
+        before = None
     goes_on = before is not None and before.version == finding.version
     count = before.failures_in_row if before and goes_on else 0
     if finding.status != "not_enough_data":
@@ -68,13 +71,6 @@ def write_finding(home: Home, finding: Finding) -> Finding:
 def read_finding(home: Home, kind: Kind, environment: str, subject: str) -> Finding | None:
     """The latest one, None where nothing was found yet; FindingsError for one that is damaged."""
     return _read(path_of(home, kind, environment, subject))
-
-
-def read_findings(home: Home) -> Iterator[Finding]:
-    """All there are; FindingsError for one that is damaged."""
-    for path in sorted(home.findings.glob("*/*.json")):
-        if (found := _read(path)) is not None:
-            yield found
 
 
 def readable(home: Home) -> tuple[list[Finding], list[str]]:
@@ -100,4 +96,4 @@ def _read(path: Path) -> Finding | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
-        raise FindingsError(f"{path}: {error}; remove it, the next check writes it anew") from error
+        raise FindingsError(f"{path}: {error}; the next check writes it anew") from error

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from deploy.dagster_names import COMPACTION_JOB, watched_jobs
 from orchestration.defs.drift.assets import monitoring_assets
 from orchestration.defs.drift.schedules import monitoring_jobs, monitoring_schedules
 from orchestration.defs.drift.sensors import schedule_sensors
@@ -19,7 +20,7 @@ from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
 from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
 from orchestration.defs.lifecycle.traffic import traffic_spec
 from orchestration.defs.predictions.assets import prediction_assets
-from orchestration.defs.predictions.jobs import COMPACTION_JOB, prediction_jobs
+from orchestration.defs.predictions.jobs import prediction_jobs
 from orchestration.defs.retraining.gate import better_than_production
 from orchestration.defs.retraining.sensor import retraining_sensors
 from orchestration.defs.retraining.training import training_assets, training_jobs
@@ -39,7 +40,18 @@ def defs() -> dg.Definitions:
     of_features = feature_jobs(configuration)
     monitoring = {name: job for m in models for name, job in monitoring_jobs(m).items()}
     of_log, log_schedules, log_sensors = prediction_jobs()
-    scheduled = {**of_features, **audits, **monitoring}
+    names = watched_jobs(configuration)
+    by_themselves = [
+        job
+        for job in (
+            *of_features.values(),
+            *audits.values(),
+            *monitoring.values(),
+            *training.values(),
+            *of_log,
+        )
+        if job.name in names
+    ]
     return dg.Definitions(
         assets=[
             *(asset for model in models for asset in lifecycle_assets(model)),
@@ -77,7 +89,7 @@ def defs() -> dg.Definitions:
             *retraining_sensors(configuration, training),
             *log_sensors,
             *schedule_sensors(
-                [*scheduled.values(), *of_log],
+                by_themselves,
                 dict.fromkeys(monitoring, 3600.0) | {COMPACTION_JOB: 300.0},
             ),
         ],

@@ -281,14 +281,7 @@ class Configuration(Settings):
                 f"platform.yaml: default_model: {default!r} is none of {sorted(self.models)}"
             )
         for model in self.models.values():
-            retrained = {model.retraining.environment} if model.retraining else set()
-            if model.retraining and model.training is None:
-                raise ValueError(f"models/{model.name}.yaml: retraining: it has no `training`")
-            if wrong := retrained - set(self.environments):
-                raise ValueError(
-                    f"models/{model.name}.yaml: retraining.environment: {min(wrong)!r} is none of "
-                    f"{sorted(self.environments)}"
-                )
+            self._require_retraining(model)
             unknown = set(model.release) - set(self.environments)
             if unknown:
                 raise ValueError(
@@ -304,3 +297,21 @@ class Configuration(Settings):
                     f"already served by models/{other}.yaml"
                 )
         return self
+
+    def _require_retraining(self, model: Model) -> None:
+        """That it can come about."""
+        settings, where = model.retraining, f"models/{model.name}.yaml: retraining"
+        if settings is None:
+            return
+        if model.training is None:
+            raise ValueError(f"{where}: it has no `training`")
+        if settings.environment not in self.environments:
+            raise ValueError(
+                f"{where}.environment: {settings.environment!r} is none of "
+                f"{sorted(self.environments)}"
+            )
+        silent = {"drift": "is not enabled"} if not model.drift.enabled else {}
+        silent |= {"quality": "has no limit"} if model.quality.limit is None else {}
+        if silent.keys() >= set(settings.checks):
+            why = ", ".join(f"{check} {silent[check]}" for check in settings.checks)
+            raise ValueError(f"{where}.checks: none of them can fail: {why}")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from deploy.control.alert import Alert, AlertsError, fingerprint, read_alerts, write_alerts
 from deploy.control.condition import Condition
 from deploy.control.conditions import conditions
-from deploy.control.finding_conditions import finding_conditions
+from deploy.control.finding_conditions import Unseen, finding_conditions
 from deploy.control.last_events import LastEvents
 from deploy.control.observer import Observation
 from deploy.findings import readable
@@ -40,7 +40,7 @@ class Alerting:
         self._configuration, self._observations = configuration, observations
         self._ledger, self._last_events = ledger, LastEvents(ledger)
         self._home, self._send, self._clock = home, send, clock
-        self._started, self._damaged = clock(), list[str]()
+        self._unseen, self._damaged = Unseen(clock), list[str]()
         self._active: dict[str, Alert] = {}
         self._pending_since: dict[str, float] = {}
         self._resolved: deque[Alert] = deque(maxlen=MAX_RESOLVED)
@@ -72,8 +72,7 @@ class Alerting:
         if damaged and damaged != self._damaged:  # once, not each second
             logger.error("%s", "; ".join(damaged))
         self._damaged = damaged
-        up_seconds = self._clock() - self._started
-        return finding_conditions(self._configuration, findings, datetime.now(UTC), up_seconds)
+        return finding_conditions(self._configuration, findings, self._unseen)
 
     def _move(self, found: Mapping[str, Condition]) -> list[Alert]:
         changed = [self._resolve(key) for key in self._active.keys() - found.keys()]

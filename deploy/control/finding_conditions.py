@@ -1,10 +1,11 @@
-"""What the latest findings say of the settings' limits: pure functions."""
+"""What the latest findings say of the settings' limits."""
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 from deploy.control.condition import Condition, condition
-from deploy.findings import Finding, age_seconds
+from deploy.dagster_names import watched_jobs
+from deploy.findings import Finding
 from serving_config.schema import Configuration
 
 _ALERTS = {
@@ -15,25 +16,42 @@ _ALERTS = {
 }
 
 
-def finding_conditions(
-    configuration: Configuration, findings: Iterable[Finding], now: datetime, up_seconds: float
-) -> Iterator[Condition]:
-    """Each finding's own alert, and whether it is overdue.
+class Unseen:
+    """For how long this process has waited for each finding to be renewed.
 
-    up_seconds: how long the platform has been running; what nobody looked at while it was down is
-    not overdue.
+    Not their age: what nobody looked at while the platform was down, or the machine asleep, is not
+    overdue, nor is anything because a clock was changed.
     """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[tuple[str, str, str], tuple[str, float]] = {}
+
+    def seconds(self, finding: Finding) -> float:
+        """Since it was first seen as it is now."""
+        key, now = (finding.kind, finding.environment, finding.subject), self._clock()
+        at, since = self._since.get(key, ("", now))
+        if at != finding.at:
+            since = now
+            self._since[key] = finding.at, since
+        return now - since
+
+
+def finding_conditions(
+    configuration: Configuration, findings: Iterable[Finding], unseen: Unseen
+) -> Iterator[Condition]:
+    """Each finding's own alert, and whether it is overdue."""
     factor = configuration.platform.alerts.schedule_silence_factor
     for finding in findings:
         if not is_configured(configuration, finding):
             continue
-        unseen = min(age_seconds(finding, now), up_seconds)
-        overdue = is_overdue(finding, unseen, factor)
+        waited = unseen.seconds(finding)
+        overdue = is_overdue(finding, waited, factor)
         if finding.valid_seconds is not None:
             limit = hours(finding.valid_seconds * factor)
             about = _about(finding) | {"kind": finding.kind, "subject": finding.subject}
             about = {name: about[name] for name in ("kind", "environment", "subject")}
-            yield condition("ScheduleOverdue", about, overdue, hours(unseen), limit, at_once=True)
+            yield condition("ScheduleOverdue", about, overdue, hours(waited), limit, at_once=True)
         yield _own(finding, overdue)
 
 
@@ -52,12 +70,15 @@ def _about(finding: Finding) -> dict[str, str]:
 
 
 def is_configured(configuration: Configuration, finding: Finding) -> bool:
-    """Whether the settings still know what it is about; of a schedule only its environment."""
+    """Whether the settings still know what it is about."""
     if finding.environment and finding.environment not in configuration.environments:
         return False
-    if finding.kind in ("drift", "quality"):
-        return finding.subject in configuration.models
-    return finding.kind != "features" or finding.subject in configuration.features.views
+    if finding.kind == "schedule":
+        return finding.subject in watched_jobs(configuration)
+    if finding.kind == "features":
+        return finding.subject in configuration.features.views
+    model = configuration.models.get(finding.subject)
+    return model is not None and (model.drift.enabled or finding.kind != "drift")
 
 
 def is_overdue(finding: Finding, unseen_seconds: float, factor: float) -> bool:

@@ -4,7 +4,6 @@ The control API is on a UNIX socket and behind keys, which Prometheus could not 
 model servers' own metrics these need none on the machine itself.
 """
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from deploy.control.finding_conditions import is_configured, is_overdue
+from deploy.control.finding_conditions import Unseen, is_configured, is_overdue
 from deploy.findings import Finding, age_seconds, readable
 from deploy.home import Home
 from deploy.monitoring.catalog import FINDING_LABELS
@@ -29,7 +28,7 @@ class FindingMetrics(Collector):
 
     def __init__(self, home: Home, configuration: Configuration) -> None:
         self._home, self._configuration = home, configuration
-        self._started = time.monotonic()
+        self._unseen = Unseen()
 
     def serve(self) -> int:
         """On a free port, until `close`; returns the port."""
@@ -55,13 +54,9 @@ class FindingMetrics(Collector):
         yield from _drift([item for item in known if item.kind == "drift"])
         yield from _quality([item for item in known if item.kind == "quality"])
 
-    def _unseen(self, finding: Finding) -> float:
-        up_seconds = time.monotonic() - self._started
-        return min(age_seconds(finding, datetime.now(UTC)), up_seconds)
-
     def _overdue(self, finding: Finding) -> bool:
         factor = self._configuration.platform.alerts.schedule_silence_factor
-        return is_overdue(finding, self._unseen(finding), factor)
+        return is_overdue(finding, self._unseen.seconds(finding), factor)
 
     def _general(self, findings: list[Finding]) -> Iterator[Metric]:
         status = GaugeMetricFamily("slipway_finding_status", _STATUS_HELP, labels=FINDING_LABELS)
@@ -70,7 +65,7 @@ class FindingMetrics(Collector):
         )
         unseen = GaugeMetricFamily(
             "slipway_finding_unseen_seconds",
-            "Its age, as far as the platform was running.",
+            "Since it was renewed, as far as the platform was running.",
             labels=FINDING_LABELS,
         )
         valid = GaugeMetricFamily(
@@ -85,7 +80,7 @@ class FindingMetrics(Collector):
             if not self._overdue(item):
                 status.add_metric(labels, _STATUS[item.status])
             age.add_metric(labels, age_seconds(item, now))
-            unseen.add_metric(labels, self._unseen(item))
+            unseen.add_metric(labels, self._unseen.seconds(item))
             failures.add_metric(labels, item.failures_in_row)
             if item.valid_seconds is not None:
                 valid.add_metric(labels, item.valid_seconds)

@@ -54,18 +54,24 @@ def labelled(
     columns: Sequence[str] | None = None,
     *,
     sources: tuple[Source, ...] = CLIENTS,
+    label: str | None = None,
+    labels_since: datetime | None = None,
 ) -> Any:
     """Of those answers (status 200) the ones whose label is known, with `truth`, the latest label,
     in the type of the prediction, and `labelled_at`, when it came in.
 
     A label may come before its answer, by a day at most. A label that is no number is left out
-    where the prediction is one, and logged.
+    where the prediction is one, and logged. label: answers of that version alone; labels_since:
+    labels that came in since then alone.
     """
     wanted = None if columns is None else [*columns, "request_id", "row", "prediction", "time"]
-    answers = read_predictions(
-        home, configuration, model, environment, since, until, wanted, sources=sources, status=200
-    )
-    labels = read_labels(home, model, environment, since and since - _EARLY_LABELS)
+    earliest = labels_since or (since and since - _EARLY_LABELS)
+    labels = read_labels(home, model, environment, earliest)
+    # Most answers never get a label: what has none is not even kept in memory.
+    ids = labels["request_id"].combine_chunks()
+    which = Filter(since, until, sources, status=200, label=label, request_ids=ids)
+    area = prediction_area(home, configuration.platform.predictions)
+    answers = read_rows(area, model, environment, which, wanted)
     return select(_joined(answers, labels), None if columns is None else [*columns, *_TRUTH])
 
 

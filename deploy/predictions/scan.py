@@ -33,6 +33,8 @@ class Filter:
     request_id: str | None = None
     status: int | None = None
     label: str | None = None
+    request_ids: Any = None
+    """A pyarrow array of strings: of those requests alone."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
@@ -50,6 +52,7 @@ class Filter:
         """Those that it looks at."""
         named = ("request_id", "status", "label")
         asked = [name for name in named if getattr(self, name) is not None]
+        asked += [] if self.request_ids is None else ["request_id"]
         return ["time", *asked, *([] if self.sources is None else ["source"])]
 
     def expression(self) -> Any:
@@ -67,6 +70,8 @@ class Filter:
             terms.append(pc.field("time") < moment(self.until))
         if self.sources is not None:
             terms.append(pc.field("source").isin(list(self.sources)))
+        if self.request_ids is not None:
+            terms.append(pc.field("request_id").isin(self.request_ids))
         for name in ("request_id", "status", "label"):
             if (value := getattr(self, name)) is not None:
                 terms.append(pc.field(name) == value)

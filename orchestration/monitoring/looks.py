@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,9 +21,6 @@ from orchestration.monitoring.reference import reference_sample, version_number
 from orchestration.monitoring.window import Window, features_of, read_window
 from orchestration.resources.registry import Registry
 from serving_config.schema import Configuration, Model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # How often the schedules look; what is older is not known any more.
 EVERY_SECONDS = 3600.0
@@ -73,6 +70,7 @@ class Place:
 def look_at_drift(place: Place, registry: Registry, hours: float | None = None) -> DriftReport:
     """Read, compare, draw, and write page, snapshot, finding and `latest.json`."""
     hours = hours or place.model.drift.window_hours
+    serving = place.serving()
     window = read_window(
         place.home,
         place.configuration,
@@ -80,13 +78,13 @@ def look_at_drift(place: Place, registry: Registry, hours: float | None = None) 
         place.environment,
         place.since(hours),
         place.now,
-        place.serving(),
+        serving,
     )
     compared = _compare(place, registry, window)
     latest = _draw(place, compared)
     finding = place.finding(
         "drift",
-        window.label if window else "",
+        window.label if window else serving or "",
         hours,
         status=compared.result.verdict,
         summary=compared.result.reason,
@@ -170,17 +168,15 @@ class QualityReport:
 
 def look_at_quality(place: Place) -> QualityReport:
     """Read the labelled answers, measure them, and write the finding."""
-    from deploy.predictions.reader import labelled, unmatched_labels
+    from deploy.predictions.reader import labelled
 
     settings = place.model.quality
     where = (place.home, place.configuration, place.model.name, place.environment)
     window = (place.since(settings.window_hours), place.now)
-    answers = labelled(*where, *window).to_pandas()
-    counted = {str(label): int(rows) for label, rows in answers["label"].value_counts().items()}
-    newest = max(counted, key=lambda label: version_number(label), default="")
-    measured = place.serving() or newest
-    of_it = answers[answers["label"] == measured]
-    result = _measured(place, of_it, measured, unmatched_labels(*where, *window))
+    labels = labelled(*where, *window, ["label"])["label"].value_counts().to_pylist()
+    counted = {str(item["values"]): int(item["counts"]) for item in labels}
+    measured = place.serving() or max(counted, key=version_number, default="")
+    result = _measured(place, measured, counted.get(measured, 0), window)
     finding = place.finding(
         "quality",
         measured,
@@ -192,25 +188,32 @@ def look_at_quality(place: Place) -> QualityReport:
     return QualityReport(write_finding(place.home, finding), result, counted)
 
 
-def _measured(place: Place, answers: "pd.DataFrame", label: str, unmatched: int) -> QualityResult:
-    """label: the version that gave the answers, whose contract names the classes."""
+def _measured(
+    place: Place, label: str, rows: int, window: tuple[datetime, datetime]
+) -> QualityResult:
+    """Of that version's answers, of which so many are labelled."""
+    from deploy.predictions.reader import labelled, unmatched_labels
+
     settings = place.model.quality
-    if answers.empty:
+    where = (place.home, place.configuration, place.model.name, place.environment, *window)
+    if not rows:
         version = f" of version {label}, which serves" if label else ""
         reason = f"not enough data: no labelled answers{version}, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
     folder = VersionFolder.of(place.home.versions, place.model.name, version_number(label))
     outputs = folder.contract().outputs
+    classes = [label_key(name) for name in outputs.labels]
+    kept = ["prediction", *(f"probability_{name}" for name in classes)]
+    sliced = [f"feature_{name}" for name in settings.slices]
+    answers = labelled(*where, [*kept, *sliced], label=label).to_pandas()
     inputs = features_of(answers)
-    kept = [name for name in answers.columns if not name.startswith("feature_")]
-    # An input may be called as a column of the log is: only the wanted slices go beside these.
-    sliced = inputs[
-        [name for name in settings.slices if name in inputs.columns and name not in kept]
-    ]
+    answers = answers.drop(columns=[name for name in sliced if name in answers])
+    # An input may be called as a column of the log is: that one is no slice.
+    inputs = inputs.drop(columns=[name for name in inputs if name in answers])
     return quality(
-        answers[kept].join(sliced),
+        answers.join(inputs),
         settings,
         regression=outputs.kind == "regression",
-        classes=[label_key(name) for name in outputs.labels],
-        unmatched=unmatched,
+        classes=classes,
+        unmatched=unmatched_labels(*where),
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BINS, _MAX_VALUES, _MAX_NAMED = 10, 20, 5
+_ROUNDED = 1e-5
 LOWER_IS_BETTER = ("rmse",)
 
 
@@ -145,7 +146,8 @@ def _probabilities(rows: "pd.DataFrame", classes: Sequence[str]) -> Any:
     if not classes or any(name not in rows.columns for name in names):
         return None
     found = rows[names].to_numpy(dtype="float64")
-    return found if ((found >= 0) & (found <= 1)).all() else None
+    # A forest's votes, summed up in float32, may be a little more than 1.
+    return found.clip(0, 1) if ((found > -_ROUNDED) & (found < 1 + _ROUNDED)).all() else None
 
 
 def _of_probabilities(rows: "pd.DataFrame", truth: Any, classes: Sequence[str]) -> dict[str, float]:

@@ -48,7 +48,10 @@ def reference_sample(
     registry: Registry, registered_model: str, folder: VersionFolder
 ) -> Sample | None:
     """The version's, at most MAX_ROWS; kept in its folder from the first time on. None where its
-    run left no reference."""
+    run left no reference.
+
+    Without the rows that the contract refuses: the log never has such features.
+    """
     contract = folder.contract()
     kept = _read(folder.path, contract)
     if kept is None:
@@ -69,10 +72,11 @@ def _scored(rows: "pd.DataFrame", folder: VersionFolder, contract: Contract) -> 
         rows = rows.sample(MAX_ROWS, random_state=0)
     inputs = [field.name for field in contract.inputs if field.name in rows.columns]
     rows = rows[inputs].reset_index(drop=True)
-    answers: list[Any] = [None] * len(rows)
-    if len(inputs) == len(contract.inputs):
-        answers = predictions(ModelSession(folder.onnx_bytes(), contract), rows)
-    return rows.assign(**{PREDICTION: answers})
+    if len(inputs) < len(contract.inputs):
+        return rows.assign(**{PREDICTION: None})
+    answers = predictions(ModelSession(folder.onnx_bytes(), contract), rows)
+    answered = rows.assign(**{PREDICTION: answers})
+    return answered[answered[PREDICTION].notna()].reset_index(drop=True)
 
 
 def predictions(session: "ModelSession", rows: "pd.DataFrame") -> list[Any]:

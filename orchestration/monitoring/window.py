@@ -45,10 +45,10 @@ def read_window(
     from deploy.predictions.reader import read_predictions
 
     place = (home, configuration, model, environment, since, until)
-    labels = read_predictions(*place, ["label"], status=200)["label"].value_counts().to_pylist()
-    if not labels:
+    labels = read_predictions(*place, ["label"], status=200)["label"]
+    counted = {item["values"]: item["counts"] for item in labels.value_counts().to_pylist()}
+    if not counted:
         return None
-    counted = {item["values"]: item["counts"] for item in labels}
     label = serving or max(counted, key=lambda name: (counted[name], name))
     # Hours of long texts may be too much for the memory, and more than Arrow can sort.
     share = MAX_ROWS / counted.pop(label, MAX_ROWS)

@@ -8,7 +8,7 @@ from deploy.findings import (
     Status,
     path_of,
     read_finding,
-    read_findings,
+    readable,
     write_finding,
 )
 from deploy.home import Home
@@ -49,20 +49,27 @@ def test_what_was_found_of_a_version_is_not_held_against_the_next_one(home: Home
 
 def test_what_was_never_looked_at_has_no_finding(home: Home) -> None:
     assert read_finding(home, "drift", "staging", "iris") is None
-    assert list(read_findings(home)) == []
+    assert readable(home) == ([], [])
 
 
 def test_subjects_and_environments_are_kept_apart(home: Home) -> None:
     for subject in ("iris", "iris-2"):
         write_finding(home, finding("passed", subject))
-    assert [item.subject for item in read_findings(home)] == ["iris-2", "iris"]
+    assert [item.subject for item in readable(home)[0]] == ["iris-2", "iris"]
 
 
 def test_a_damaged_finding_is_no_missing_one(home: Home) -> None:
     write_finding(home, finding("failed"))
     path = path_of(home, "drift", "production", "iris")
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FindingsError, match=r"iris@production.json: .*remove it"):
+    with pytest.raises(FindingsError, match=r"iris@production.json: .*writes it anew"):
         read_finding(home, "drift", "production", "iris")
-    with pytest.raises(FindingsError):
-        write_finding(home, finding("failed"))
+
+
+def test_the_next_look_writes_a_damaged_finding_anew(home: Home) -> None:
+    path = path_of(home, "drift", "production", "iris")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{")
+    write_finding(home, finding("failed"))
+    (kept,), damaged = readable(home)
+    assert (kept.failures_in_row, damaged) == (1, [])

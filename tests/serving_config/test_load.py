@@ -289,6 +289,14 @@ def test_where_inferences_are_sent_may_come_from_a_variable_and_stays_secret(
         ("retraining: {}", "it has no `training`"),
         ("training: a.b:c\nretraining: {environment: moon}", "'moon' is none of"),
         ("training: a.b:c\nretraining: {checks: [drift, drift]}", "checks names one twice"),
+        (
+            "training: a.b:c\nretraining: {checks: [quality]}",
+            "none of them can fail: quality has no limit",
+        ),
+        (
+            "training: a.b:c\nretraining: {checks: [drift]}\ndrift: {enabled: false}",
+            "none of them can fail: drift is not enabled",
+        ),
         ("prediction_log: {never: [mail], hashed: [mail]}", "'mail' is in never and in hashed"),
         ("drift: {threshold: 0}", "drift.threshold"),
         ("feature_service: a-b", "feature_service"),

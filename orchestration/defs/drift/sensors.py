@@ -13,6 +13,8 @@ from deploy.findings import Finding, Status, write_finding
 from orchestration.resources.serving import Serving
 
 Jobs = Sequence[UnresolvedAssetJobDefinition | dg.JobDefinition]
+# Of jobs that run hourly; each look costs the daemon and the code server some 10 ms.
+_EVERY_SECONDS = 30
 _PARTITION_TAG = "dagster/partition"
 
 
@@ -48,7 +50,7 @@ def schedule_sensors(jobs: Jobs, every_seconds: Mapping[str, float]) -> list[dg.
         name="schedule_failure_sensor",
         description="Notes that a scheduled job has failed, for the alert ScheduleFailed.",
         monitored_jobs=list(jobs),
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def failed(context: dg.RunFailureSensorContext, serving: Serving) -> None:
@@ -61,7 +63,7 @@ def schedule_sensors(jobs: Jobs, every_seconds: Mapping[str, float]) -> list[dg.
         description="Notes that a scheduled job has run, which ends the alert ScheduleFailed.",
         run_status=dg.DagsterRunStatus.SUCCESS,
         monitored_jobs=list(jobs),
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def succeeded(context: dg.RunStatusSensorContext, serving: Serving) -> None:

@@ -1,7 +1,8 @@
 """The deployments of one model: what staging and production serve, released by policy."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -24,6 +25,8 @@ from orchestration.defs.lifecycle.deployment_metadata import deployment_metadata
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
+from orchestration.defs.retraining.gate import compare
+from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
 
@@ -82,11 +85,18 @@ def production_deployment(model: Model) -> dg.AssetsDefinition:
         can_subset=True,
         pool=names.pool("production"),
     )
-    def production(context: dg.AssetExecutionContext, serving: Serving) -> Results:
+    def production(
+        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
+    ) -> Results:
         if not context.selected_asset_keys:  # the check alone, from the UI
             yield _last_canary(serving, model, context.partition_key)
             return
-        yield from _deployed(context, serving, _request(context, serving, model, "production"))
+        yield from _deployed(
+            context,
+            serving,
+            _request(context, serving, model, "production"),
+            lambda request: _held_against_production(context, registry, serving, model, request),
+        )
 
     return production
 
@@ -98,9 +108,6 @@ def _request(
     with one_sentence():
         configured = serving.configuration.release_policy(environment, model.name)
         policy = chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None)
-        if environment == "production" and _is_better(serving, model, context.partition_key):
-            policy = may_predict_otherwise(policy)
-            context.log.info("retrained and better on recent labels: it may predict otherwise")
         _require_features(serving, model, context.partition_key)
         return Request(
             release=serving.release(model.name, context.partition_key),
@@ -123,15 +130,34 @@ def _require_features(serving: Serving, model: Model, version: str) -> None:
     require_feature_source(serving.paths.features, model, contract)
 
 
-def _is_better(serving: Serving, model: Model, version: str) -> bool:
-    """Whether `better_than_production` compared the version with what production serves now."""
-    folder = serving.folder(model.name, version)
+def _held_against_production(
+    context: dg.AssetExecutionContext,
+    registry: Registry,
+    serving: Serving,
+    model: Model,
+    request: Request,
+) -> Request:
+    """A retrained version has to beat what production serves now, which may be another one than in
+    its staging run. If nobody asked for it, it is not released otherwise."""
+    version = int(context.partition_key)
+    folder, champion = serving.folder(model.name, version), serving.champion(model.name)
     try:
         challenge = folder.challenge()
-        challenge.require(folder.onnx_sha256(), serving.champion(model.name))
-    except (MissingFileError, ChallengeError):
-        return False
-    return challenge.comparison is not None
+        is_out = challenge.champion != champion and champion and champion.version != version
+        if challenge.retrained_because and is_out and not request.older_allowed:
+            challenge = compare(registry, serving, model, version)
+            context.log.info(f"production has changed since: {challenge.verdict}")
+        challenge.require(folder.onnx_sha256())
+    except MissingFileError:  # the sensor starts nothing without one
+        return request
+    except ChallengeError:
+        if request.older_allowed:
+            return request
+        raise
+    if not challenge.won_against(champion):
+        return request
+    context.log.info("retrained and better on recent labels: it may predict otherwise")
+    return replace(request, policy=may_predict_otherwise(request.policy))
 
 
 def _asked_for(tags: Mapping[str, str]) -> bool:
@@ -139,13 +165,19 @@ def _asked_for(tags: Mapping[str, str]) -> bool:
     return AUTOMATIC_TAG not in tags and "dagster/backfill" not in tags
 
 
-def _deployed(context: dg.AssetExecutionContext, serving: Serving, request: Request) -> Results:
-    """Roll out; a canary is followed to its end."""
+def _deployed(
+    context: dg.AssetExecutionContext,
+    serving: Serving,
+    request: Request,
+    last_look: Callable[[Request], Request] = lambda request: request,
+) -> Results:
+    """Roll out; a canary is followed to its end. last_look: once nothing is in the way."""
     release = request.release
     with one_sentence():
         _require_not_taken_away(context, serving, request)
         if not request.older_allowed:
             wait_for_bake(serving, request, context.log.info)
+        request = last_look(request)
         outcome = serving.roll_out(request)
     if outcome.status == "superseded":
         newest = max(live.version for live in outcome.state.live)

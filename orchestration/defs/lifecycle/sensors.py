@@ -98,8 +98,7 @@ def _promotion(model: Model, version: str, serving: Serving) -> dg.RunRequest | 
     folder = serving.folder(model.name, version)
     try:
         certificate, challenge = folder.certificate(), folder.challenge()
-        champion = serving.champion(model.name) if challenge.retrained_because else None
-        challenge.require(certificate.onnx_sha256, champion)
+        challenge.require(certificate.onnx_sha256)
     except (MissingFileError, CertificateError, ChallengeError) as error:
         return dg.SkipReason(f"{model.name} version {version} is not promoted: {error}")
     if not promotes_itself(model, certificate):

@@ -9,11 +9,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
 
+from deploy.dagster_names import COMPACTION_JOB, LABEL_DROP_JOB, RETENTION_JOB
 from deploy.predictions.drop import dropped, ingest_drop, ready
 from deploy.predictions.retention import remove_expired
 from orchestration.resources.serving import Serving
 
-COMPACTION_JOB = "prediction_compaction"
 _RETRY_SECONDS = 3600
 
 
@@ -70,7 +70,7 @@ def retention_job() -> dg.JobDefinition:
         )
 
     @dg.job(
-        name="prediction_retention",
+        name=RETENTION_JOB,
         executor_def=dg.in_process_executor,
         description="Removes what is older than it is to be kept.",
     )
@@ -83,7 +83,7 @@ def retention_job() -> dg.JobDefinition:
 def retention_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     """Once a night."""
     return dg.ScheduleDefinition(
-        name="prediction_retention_schedule",
+        name=f"{RETENTION_JOB}_schedule",
         job=job,
         cron_schedule="17 3 * * *",
         description="Removes predictions and labels older than retention_days, every night (UTC).",
@@ -113,7 +113,7 @@ def label_drop_job() -> dg.JobDefinition:
             raise dg.Failure(f"{len(rejected)} rejected; {first.path}: {first.reason}")
 
     @dg.job(
-        name="label_drop",
+        name=LABEL_DROP_JOB,
         executor_def=dg.in_process_executor,
         description="Ingests files of labels from the drop folder.",
         tags={"dagster/max_retries": "0"},
@@ -130,7 +130,7 @@ def label_drop_sensor(job: dg.JobDefinition) -> dg.SensorDefinition:
     @dg.sensor(
         name="label_drop_sensor",
         job_name=job.name,
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=30,
         description="Ingests new Parquet files of labels in labels/drop/<model>/.",
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

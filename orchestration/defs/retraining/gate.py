@@ -36,17 +36,23 @@ def better_than_production(model: Model) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         number = int(context.partition_key)
         with one_sentence():
-            challenge = challenged(registry, serving, model, number)
-            folder = serving.folder(model.name, number)
-            folder.write_challenge(challenge)
-            if challenge.retrained_because:
-                version = registry.get(model.registered_model, number)
-                registry.log_files(version, folder.path, ["challenger.json"])
-                verdict = "passed" if challenge.passed else "failed"
-                registry.tag(model.registered_model, number, {f"slipway.{CHECK}": verdict})
+            challenge = compare(registry, serving, model, number)
         return dg.AssetCheckResult(passed=challenge.passed, metadata=_metadata(challenge))
 
     return check
+
+
+def compare(registry: Registry, serving: Serving, model: Model, number: int) -> Challenge:
+    """Hold the version against the one in production now, and keep what comes of it."""
+    challenge = challenged(registry, serving, model, number)
+    folder = serving.folder(model.name, number)
+    folder.write_challenge(challenge)
+    if challenge.retrained_because:
+        version = registry.get(model.registered_model, number)
+        registry.log_files(version, folder.path, ["challenger.json"])
+        verdict = "passed" if challenge.passed else "failed"
+        registry.tag(model.registered_model, number, {f"slipway.{CHECK}": verdict})
+    return challenge
 
 
 def challenged(registry: Registry, serving: Serving, model: Model, number: int) -> Challenge:

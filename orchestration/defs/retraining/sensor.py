@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from deploy.dagster_names import ACTOR_TAG, FINDING_TAG, REASON_TAG, training_job
-from deploy.findings import read_finding
+from deploy.findings import FindingsError, read_finding
 from orchestration.defs.retraining.training import Jobs
 from orchestration.monitoring.fresh import fresh_count
 from orchestration.monitoring.retraining import Train, Wait, decide
@@ -37,7 +37,10 @@ def retraining_sensors(configuration: Configuration, jobs: Jobs) -> list[dg.Sens
     ) -> dg.SensorResult | dg.SkipReason:
         requests, waits = [], []
         for model, settings in watched:
-            decision = look(context.instance, registry, serving, model, settings)
+            try:
+                decision = look(context.instance, registry, serving, model, settings)
+            except FindingsError as error:  # no other model waits for it
+                decision = Wait(str(error))
             if isinstance(decision, Train):
                 requests.append(_run_request(model, decision))
             else:

@@ -95,6 +95,22 @@ def test_time_in_which_the_platform_was_down_is_not_overdue(world: World) -> Non
     assert world.tick(hours=1) == []
 
 
+def test_time_in_which_the_machine_slept_is_not_overdue(world: World) -> None:
+    assert world.found("passed") == []
+    assert world.tick(hours=1) == []
+    for _ in range(5):
+        assert world.found("passed") == []
+        assert world.tick(hours=1) == []
+    # The wall clock went on by ten hours, the process by none of them.
+    assert world.found("passed", age_hours=10) == []
+    assert world.tick(hours=0.1) == []
+
+
+def test_jobs_of_a_model_that_is_gone_or_not_looked_at_alert_nobody(world: World) -> None:
+    assert world.found("failed", kind="schedule", subject="gone_drift") == []
+    assert world.tick(hours=3) == []
+
+
 def test_what_the_settings_no_longer_know_alerts_nobody(world: World) -> None:
     assert world.found("failed", subject="gone") == []
     assert world.found("failed", environment="gone") == []

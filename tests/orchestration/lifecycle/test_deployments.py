@@ -21,6 +21,7 @@ from orchestration.defs.lifecycle import follow
 from orchestration.defs.lifecycle.deployments import CANARY_CHECK, production_deployment
 from orchestration.defs.lifecycle.jobs import rollback_job
 from orchestration.defs.lifecycle.names import Names
+from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER
 from serving_config.release import ReleasePolicy
@@ -72,7 +73,9 @@ def materialize(serving: InMemory) -> Materialize:
         names = Names("iris")
         job = dg.define_asset_job("job", selection=[names.asset("production_deployment")])
         definitions = dg.Definitions(
-            assets=[production_deployment(model)], jobs=[job], resources={"serving": serving}
+            assets=[production_deployment(model)],
+            jobs=[job],
+            resources={"serving": serving, "registry": Registry(tracking_uri="http://nowhere")},
         )
         with dg.instance_for_test() as instance:
             instance.add_dynamic_partitions("iris_versions", [str(version)])

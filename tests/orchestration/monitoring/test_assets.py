@@ -179,6 +179,45 @@ def test_the_reference_is_kept_and_made_anew_where_it_was_damaged(world: World) 
     assert kept.predictions.equals(first.predictions)
 
 
+def test_training_rows_that_the_version_refuses_are_no_reference(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = world.rows(200)
+    rows.iloc[:40, 0] = float("nan")
+    monkeypatch.setattr("orchestration.monitoring.reference.run_reference", lambda *_: rows)
+    monkeypatch.setattr("orchestration.monitoring.reference._read", lambda *_: None)
+    monkeypatch.setattr("orchestration.monitoring.reference._write", lambda *_: None)
+    found = reference_sample(world.registry, "iris", world.folder)
+    assert found is not None
+    assert len(found.features) == len(found.predictions) == 160
+    world.serve(world.rows(400))
+    result = world.materialize([DRIFT], "production")
+    assert checks(result) == {"data_drift": True, "prediction_drift": True}
+
+
+def test_a_window_of_more_rows_than_are_compared_is_a_sample(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.monitoring.window.MAX_ROWS", 250)
+    world.serve(world.rows(300))
+    batch = world.rows(300)
+    world.serve(batch, request_id=["batch"] * 300, row=list(range(300)))
+    assert 180 <= metadata(world.materialize([DRIFT], "production"))["rows"] <= 250
+
+
+def test_an_hour_without_traffic_leaves_the_count_of_failures_as_it_was(world: World) -> None:
+    world.serve(world.rows(400, shift=3.0))
+    with world.serving.open_ledger() as ledger:
+        ledger.record(change(State("production", "iris"), live(1)))
+    world.materialize([DRIFT], "production")
+    for log in world.serving.paths.predictions.rglob("*.seg"):
+        log.unlink()
+    world.materialize([DRIFT], "production")
+    finding = read_finding(world.serving.paths, "drift", "production", "iris")
+    assert finding is not None
+    assert (finding.status, finding.failures_in_row) == ("not_enough_data", 1)
+
+
 def test_live_quality_counts_labels_and_fails_below_its_limit(world: World) -> None:
     rows = world.rows(300)
     ids = world.serve(rows)

@@ -53,6 +53,14 @@ def test_the_metrics_are_those_of_scikit_learn() -> None:
         assert result.metrics[name] == pytest.approx(value), name
 
 
+def test_a_probability_that_rounding_made_more_than_one_is_one() -> None:
+    found = answers(300)
+    found.loc[0, "probability_yes"] = float(np.float32(1.0000001))
+    assert "roc_auc" in measured(found).metrics
+    found.loc[0, "probability_yes"] = 1.1
+    assert "roc_auc" not in measured(found).metrics
+
+
 def test_of_more_than_two_classes_f1_and_auc_are_means() -> None:
     from sklearn import metrics
 

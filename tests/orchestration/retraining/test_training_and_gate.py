@@ -5,21 +5,27 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from msgspec.structs import replace
 
-from deploy.challenge import Champion
+from deploy.challenge import ChallengeError, Champion
 from deploy.dagster_names import ACTOR_TAG, FINDING_TAG, REASON_TAG
 from deploy.events import Change, Live
 from deploy.home import Home
+from deploy.predictions.labels import Label, append_labels
+from deploy.rollout import Request
+from orchestration.defs.lifecycle.deployments import _held_against_production
 from orchestration.defs.lifecycle.names import Names
 from orchestration.defs.lifecycle.sensors import _promotion
 from orchestration.defs.retraining.gate import better_than_production, challenged
 from orchestration.defs.retraining.training import training_assets, training_jobs
+from orchestration.monitoring.fresh import fresh_count, fresh_rows
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from orchestration.training import ACTOR, REASON, TrainingRequest, train
+from serving_config.predictions import LoggedColumns
 from serving_config.schema import Configuration
 from tests.bentos.model_server.models import Parts, iris
-from tests.deploy.releases import certificate, http
+from tests.deploy.releases import certificate, http, release
 from tests.orchestration.retraining.conftest import HOUR, answered, labelled
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec")
@@ -59,6 +65,32 @@ def test_a_training_run_learns_from_the_labels_that_came_since_and_says_who_aske
     for tagged in (version.tags, registry.run(version.run_id).data.tags):
         assert expected.items() <= dict(tagged).items()
         assert tagged["slipway.training_run"].endswith(f"/runs/{result.run_id}")
+
+
+def test_a_label_of_no_class_is_nothing_to_learn_from(
+    configuration: Configuration, home: Home, model: Any
+) -> None:
+    now = datetime.now(UTC)
+    ids = answered(home, now - HOUR, 30)
+    labelled(home, ids, now - HOUR / 2)
+    wrong = Label(ids[0], "sestosa")
+    append_labels(home, "iris", "production", [wrong], "ann", now - HOUR / 4)
+    found = fresh_rows(home, configuration, model, None, now)
+    assert found is not None
+    assert set(found["label"]) == {"setosa", "versicolor", "virginica"}
+    assert len(found) == fresh_count(home, configuration, model, None, now) == 29
+
+
+def test_a_hash_is_no_input_to_learn_from(
+    configuration: Configuration, home: Home, model: Any
+) -> None:
+    now = datetime.now(UTC)
+    labelled(home, answered(home, now - HOUR, 30), now - HOUR / 2)
+    masked = model.model_copy(update={"prediction_log": LoggedColumns(hashed=("sepal_width",))})
+    found = fresh_rows(home, configuration, masked, None, now)
+    assert found is not None
+    assert "sepal_width" not in found
+    assert "sepal_length" in found
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +166,50 @@ def test_a_retrained_version_takes_over_only_if_it_is_better(
     assert registry.get("iris", version).tags["slipway.better_than_production"] == "passed"
     assert serving.folder("iris", version).challenge().champion == champion
     assert promoted(serving, model, good, version) == ""
-    serves(serving, good, 8)  # somebody releases another one meanwhile
-    assert "another version" in promoted(serving, model, good, version)
+
+
+def last_look(registry: Registry, serving: Serving, model: Any, version: int, **more: Any) -> Any:
+    """The request of a promotion that nobody asked for, once nothing is in its way."""
+    request = Request(
+        release=release(version),
+        environment="production",
+        action="promote",
+        actor="promotion_sensor",
+        **more,
+    )
+    context = dg.build_asset_context(partition_key=str(version))
+    return _held_against_production(context, registry, serving, model, request)
+
+
+def test_what_took_over_meanwhile_is_compared_before_the_promotion(
+    registry: Registry, serving: Serving, model: Any, good: Parts, bad: Parts
+) -> None:
+    version = retrained(registry, model)
+    serving.folder("iris", version).write_export(good.onnx, good.contract)
+    serves(serving, bad, 7)
+    assert gate(registry, serving, model, version).passed
+    assert promoted(serving, model, good, version) == ""
+    other = serves(serving, bad, 8)
+    freed = last_look(registry, serving, model, version)
+    assert freed.policy.replay.max_disagreement == 1.0
+    assert serving.folder("iris", version).challenge().champion == other
+
+
+def test_what_took_over_meanwhile_and_is_as_good_is_not_replaced_by_itself(
+    registry: Registry, serving: Serving, model: Any, good: Parts, bad: Parts
+) -> None:
+    version = retrained(registry, model)
+    serving.folder("iris", version).write_export(bad.onnx, bad.contract)
+    serves(serving, good, 7)
+    challenge = challenged(registry, serving, model, version)
+    # It was better than what served then.
+    won = replace(challenge.comparison, candidate=1.0, production=0.5)
+    old = replace(challenge, champion=Champion(6, "0" * 64), comparison=won)
+    serving.folder("iris", version).write_challenge(old)
+    with pytest.raises(ChallengeError, match="not better"):
+        last_look(registry, serving, model, version)
+    by_a_person = last_look(registry, serving, model, version, older_allowed=True)
+    assert by_a_person.policy.replay.max_disagreement < 1.0
 
 
 def test_a_retrained_version_that_is_worse_stays_in_staging(
