@@ -3,7 +3,7 @@ ledger and the Bento."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ _ONLY_SERVER = "only the model server's log has it"
 _ONLY_ROWS = "the access logs do not have it (any more): this is what the prediction log has"
 _COPY = "it was a copy of a request, answered for nobody"
 _ROWS_SHOWN = 20
+_Timed = TypeVar("_Timed", "ServerLine", "Receipt")
 
 
 class UnknownRequestError(LookupError):
@@ -83,15 +84,13 @@ def receipt(
             f"the answer, {home.logs} keeps the last {MAX_BYTES >> 20} MB or more of each log, and "
             "gateway.access_log may be off; nor has the prediction log a row of it"
         )
-    return tuple(
-        _with_rows(
-            _with_deployment(item, *served_by(item.server, item.time, events, home, configuration)),
-            rows,
-        )
+    found = [
+        _with_deployment(item, *served_by(item.server, item.time, events, home, configuration))
         if item.server is not None and item.answered_by == "server"
         else item
         for item in receipts
-    )
+    ]
+    return tuple(_with_rows(item, rows, found) for item in found)
 
 
 def _of_rows(request_id: str, rows: Sequence[LoggedRow], events: Sequence[Event]) -> list[Receipt]:
@@ -140,13 +139,20 @@ def _server_of(row: LoggedRow, events: Iterable[Event]) -> str | None:
     return found
 
 
-def _with_rows(item: Receipt, rows: Sequence[LoggedRow]) -> Receipt:
-    """What the version's own log has of a request that an access log has."""
+def _with_rows(item: Receipt, rows: Sequence[LoggedRow], receipts: Sequence[Receipt]) -> Receipt:
+    """What the version's own log has of a request that an access log has, of several requests to
+    the version with that id the rows that came next to it."""
     if item.deployment is None or item.logged:
         return item
     of = item.deployment
     server = (of.environment, of.model, of.version)
-    own = [row for row in rows if (row.environment, row.model, row.version) == server]
+    others = [other for other in receipts if other.server == item.server]
+    own = [
+        row
+        for row in rows
+        if (row.environment, row.model, row.version) == server
+        and _nearest(others, row.time) is item
+    ]
     return msgspec.structs.replace(item, logged=tuple(own[:_ROWS_SHOWN]))
 
 
@@ -194,7 +200,7 @@ def _server_lines(home: Home, server: str, request_id: str) -> list[ServerLine]:
     return [line for line in lines if line.logger == "slipway.access"]
 
 
-def _nearest(lines: Sequence[ServerLine], moment: datetime) -> ServerLine | None:
+def _nearest(lines: Sequence[_Timed], moment: datetime) -> _Timed | None:
     return min(lines, key=lambda line: abs(line.time - moment), default=None)
 
 

@@ -8,6 +8,9 @@ from types import ModuleType
 from feature_repo.description import Description, digest, write_description
 from feature_repo.home import features_home
 
+# Below the home: by feature view, how far it is materialized (orchestration.features.watermarks).
+WATERMARKS = "watermarks"
+
 
 def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     """Bring the store's registry and online store to the definitions of this code, and write
@@ -25,11 +28,20 @@ def apply(home: Path, store: str = "feature_store.yaml") -> Description:
     try:
         objects = feast_objects(definitions)
         description = describe(opened.project, objects, digest(FOLDER / store))
+        _forget_gone(home, description)
         applied(opened, store, objects)
     finally:
         close_store(opened)
     write_description(home, description)
     return description
+
+
+def _forget_gone(home: Path, description: Description) -> None:
+    """A view that is gone loses its values: if it comes back, it starts anew."""
+    views = {view.name for view in description.views}
+    for watermark in (home / WATERMARKS).glob("*.json"):
+        if watermark.stem not in views:
+            watermark.unlink(missing_ok=True)
 
 
 def _definitions() -> ModuleType:

@@ -95,9 +95,9 @@ def read_description(home: Path) -> Description:
 
 
 def digest(store: Path) -> str:
-    """SHA-256 of this folder's Python files and the store's settings file."""
-    found = hashlib.sha256()
-    for path in (*sorted(Path(__file__).parent.glob("*.py")), store):
+    """SHA-256 of the Python files below this folder and the store's settings file."""
+    found, folder = hashlib.sha256(), Path(__file__).parent
+    for path in (*sorted(folder.rglob("*.py")), store):
         data = path.read_bytes()
-        found.update(f"{path.name} {len(data)}\n".encode() + data)
+        found.update(f"{os.path.relpath(path, folder)} {len(data)}\n".encode() + data)
     return found.hexdigest()

@@ -147,10 +147,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # after some errors, SQLite itself has rolled back
+            connection.execute("ROLLBACK")
 
 
 def _rows(data: Sequence[Row], version: int) -> Iterator[tuple[bytes, int, bytes]]:

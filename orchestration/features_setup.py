@@ -43,7 +43,7 @@ def ensure_features(platform: LocalPlatform) -> TransformerRecord | None:
 
     description = _applied(platform)
     if description is None:
-        _apply(platform)
+        apply_definitions(platform)
         description = _applied(platform)
     if description is None:
         raise ApplyError("the feature definitions changed while they were applied; try again")
@@ -71,7 +71,8 @@ def _applied(platform: LocalPlatform) -> Description | None:
     return description if description.digest == digest(store) else None
 
 
-def _apply(platform: LocalPlatform) -> None:
+def apply_definitions(platform: LocalPlatform) -> str:
+    """Apply them in a process of its own, whatever was applied before; what it says. ApplyError."""
     command = [sys.executable, "-m", "feature_repo.apply"]
     command += ["--store", platform.configuration.features.store]
     try:
@@ -95,3 +96,4 @@ def _apply(platform: LocalPlatform) -> None:
         said = [line.strip() for line in lines if not line.startswith(_NOISE)]
         reason = said[-1] if said else f"exit code {child.returncode} and no output"
         raise ApplyError(f"the feature definitions cannot be applied: {reason}")
+    return child.stdout.strip()

@@ -54,11 +54,15 @@ class OnlineStore:
         self._entity_key: Any = EntityKey
         self._value: Any = Value
         self._prepared = False
-        self._breaker = Breaker(
-            type(self._config.online_store).__name__.removesuffix("Config"),
-            store="The online feature store",
-            meanwhile="requests get what on_store_down says until it is back",
-        )
+        # One for each view: a table that is missing is no outage of the others.
+        self._breakers = {
+            view.name: Breaker(
+                type(self._config.online_store).__name__.removesuffix("Config"),
+                store=f"The online feature store of {view.name}",
+                meanwhile="requests get what on_store_down says until it is back",
+            )
+            for view in views
+        }
 
     def _prepare(self) -> None:
         """A connection that was lost is made anew at once; the client's own waits are seconds."""
@@ -72,7 +76,8 @@ class OnlineStore:
 
     def read(self, view: ViewPlan, keys: Sequence[Row]) -> list[Found | None]:
         """What there is, by key; StoreDownError."""
-        if not self._breaker.allows():
+        breaker = self._breakers[view.name]
+        if not breaker.allows():
             raise StoreDownError("the online store does not answer")
         wanted = [self._key(view, key) for key in keys]
         table = self._views[view.name]
@@ -81,9 +86,9 @@ class OnlineStore:
             # A list of its own: Feast adds to it for Redis.
             rows = self._provider.online_read(self._config, table, wanted, [*view.features])
         except Exception as error:  # whatever it is, there are no values
-            self._breaker.failed(error)
+            breaker.failed(error)
             raise StoreDownError(_told(error)) from error
-        self._breaker.succeeded()
+        breaker.succeeded()
         return [_found(at, values, view.features) for at, values in rows]
 
     def probe(self, view: ViewPlan) -> None:

@@ -1,8 +1,9 @@
 """Inferences as CloudEvents to a URL, in the form of KServe's inference logger.
 
 Each answered request is two events of CloudEvents' binary mode: `…inference.request` and
-`…inference.response`. They are made of the masked rows of the log, by a thread of its own. What
-does not fit into its queue, or is not taken, is dropped and counted.
+`…inference.response`; one of several blocks is two for each of them, whose id ends with the number
+of its first row (`<id>:256`). They are made of the masked rows of the log, by a thread of its own.
+What does not fit into its queue, or is not taken, is dropped and counted.
 """
 
 import asyncio
@@ -83,10 +84,11 @@ def events_of(block: Block, names: Names) -> Iterator[Event]:
             told["probabilities"] = [
                 dict(zip(names.classes, scores[i], strict=True)) for i in places
             ]
+        part = f":{block.row[first]}" if block.row[first] else ""
         came = datetime.fromtimestamp(block.time[first] / 1e6, UTC)
         headers = {
             "ce-specversion": "1.0",
-            "ce-id": _percent(request_id),
+            "ce-id": _percent(request_id + part),
             "ce-source": f"/{names.environment}/{names.model}/{names.label}",
             "ce-inferenceservicename": names.model,
             "ce-namespace": names.environment,

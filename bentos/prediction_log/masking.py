@@ -53,7 +53,8 @@ class Mask:
             "string" if fields[i][0] in self._hashed else fields[i][1] for i in self._kept
         )
         self._hashed_columns = [i for i, name in enumerate(self.columns) if name in self._hashed]
-        self._masks_entities = bool((self._never | self._hashed) - {name for name, _ in fields})
+        # A join key may be called as an input is.
+        self._masks_entities = bool(self._never | self._hashed)
 
     def hash(self, value: Any) -> str | None:
         """HMAC-SHA-256 (hex) of a text, or of any other value's JSON; None stays None."""

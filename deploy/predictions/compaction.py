@@ -42,7 +42,7 @@ from serving_config.predictions import Predictions
 
 # What one plan takes at most, however much there is.
 _CHUNK_BYTES = 256 << 20
-_CHUNK_SEGMENTS = 500
+_CHUNK_SEGMENTS = 5000
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,12 @@ def _readable(area: Area, damaged: dict[str, str]) -> list[SegmentFile]:
 
 def _chunks(segments: Sequence[SegmentFile]) -> Iterator[tuple[Taken, ...]]:
     chunk: list[Taken] = []
+    size = 0
     for taken in (segment.taken() for segment in segments):
-        full = sum(item.bytes for item in chunk) + taken.bytes > _CHUNK_BYTES
-        if chunk and (full or len(chunk) == _CHUNK_SEGMENTS):
+        size += taken.bytes
+        if chunk and (size > _CHUNK_BYTES or len(chunk) == _CHUNK_SEGMENTS):
             yield tuple(chunk)
-            chunk = []
+            chunk, size = [], taken.bytes
         chunk.append(taken)
     if chunk:
         yield tuple(chunk)

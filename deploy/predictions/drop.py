@@ -29,6 +29,7 @@ from deploy.predictions.labels import (
     Label,
     predicts_numbers,
     publish_labels,
+    sync_name,
     write_labels,
 )
 from deploy.predictions.store import sync_folder
@@ -74,11 +75,13 @@ def drop_folder(home: Home) -> Path:
 
 
 def dropped(home: Home) -> list[Dropped]:
-    """The files there are, the oldest first; what begins with a dot is not looked at."""
+    """The files there are, the oldest first; what begins with a dot is not looked at, nor a folder
+    that is called as a file would be."""
     found = []
     for path in drop_folder(home).glob("*/**/*.parquet"):
         parts = path.relative_to(drop_folder(home)).parts
-        if len(parts) in (2, 3) and not any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts)
+        if len(parts) in (2, 3) and not hidden and path.is_file():
             environment = parts[1] if len(parts) == 3 else DEFAULT_ENVIRONMENT
             with suppress(FileNotFoundError):
                 found.append((path.stat().st_mtime, Dropped(path, parts[0], environment)))
@@ -151,6 +154,7 @@ def _one(home: Home, configuration: Configuration, item: Dropped, now: datetime)
     written = write_labels(
         home, item.model, item.environment, labels, f"file {item.path.name}", now, f"drop-{digest}"
     )
+    sync_name(written)
     _move(item.path, place)
     publish_labels(written)
     return _result(item, "ingested", place, len(labels))

@@ -152,7 +152,12 @@ def write_labels(
 def publish_labels(written: Path) -> None:
     """Now they count."""
     written.rename(published(written))
-    for folder in (written.parent, *written.parents[1:4]):
+    sync_name(written)
+
+
+def sync_name(written: Path) -> None:
+    """Its folder may be as new as the file is."""
+    for folder in written.parents[:4]:
         sync_folder(folder)
 
 

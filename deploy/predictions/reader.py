@@ -8,7 +8,7 @@ from typing import Any
 from bentos.prediction_log.segments import Source
 from deploy.home import Home
 from deploy.predictions.areas import label_area, prediction_area
-from deploy.predictions.scan import ORDER, Filter, read_rows, select
+from deploy.predictions.scan import ORDER, Filter, read_rows, scan, select
 from serving_config.schema import Configuration
 
 CLIENTS: tuple[Source, ...] = ("client",)
@@ -30,6 +30,7 @@ def read_predictions(
     label: str | None = None,
     status: int | None = None,
     request_ids: Any = None,
+    share: float = 1.0,
 ) -> Any:
     """A pyarrow Table sorted by time: the columns of the log (docs/predictions.md) of the answers
     from `since` to before `until`; None: without that end.
@@ -37,11 +38,12 @@ def read_predictions(
     columns: those that no version has are left out. Versions with other inputs are united by name.
     sources: whose requests; label: of that version alone; status: those alone; request_ids: a
     pyarrow array, those alone.
+    share: of the rows, about; the same ones while the files are the same.
     Raises ValueError for a time without a zone.
     """
     area = prediction_area(home, configuration.platform.predictions)
     which = Filter(since, until, sources, None, status, label, request_ids)
-    return read_rows(area, model, environment, which, columns)
+    return read_rows(area, model, environment, which, columns, share)
 
 
 def labelled(
@@ -149,11 +151,12 @@ def unmatched_labels(
 ) -> int:
     """Labels that came in from `since` to before `until` for which the whole log has no answer,
     whoever asked."""
-    labels = read_labels(home, model, environment, since, until)
+    keys = ["request_id", "row"]
+    left = read_labels(home, model, environment, since, until).select(keys)
+    which = Filter(status=200)
     area = prediction_area(home, configuration.platform.predictions)
-    asked = Filter(status=200, request_ids=labels["request_id"].combine_chunks())
-    known = read_rows(area, model, environment, asked, ["request_id", "row"])
-    left = labels.select(["request_id", "row"]).join(
-        known, ["request_id", "row"], join_type="left anti"
-    )
+    # The whole log may be too large for the memory, and most labels are of its last days.
+    parts = scan(area, model, environment, which, [*keys, *which.columns])
+    while left.num_rows and (known := next(parts, None)) is not None:
+        left = left.join(known.select(keys), keys, join_type="left anti")
     return int(left.num_rows)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,6 +48,14 @@ class SegmentFile:
             ):
                 raise SegmentError(f"its header is of {header.model} in {header.environment}")
             yield file, header
+
+    def has(self, text: str) -> bool:
+        """Whether the text may be in a row of it; FileNotFoundError."""
+        with _open(self.path) as file:
+            if not os.fstat(file.fileno()).st_size:
+                return False
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                return content.find(text.encode()) >= 0
 
     def tables(self) -> Iterator[tuple[Header, Any]]:
         """The rows, some ten thousand at a time, with the header. SegmentError, after the rows

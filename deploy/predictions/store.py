@@ -88,11 +88,14 @@ class Store:
 
     def read(self, path: str, columns: list[str] | None = None, where: Any = None) -> Any:
         """A pyarrow Table; columns that the file does not have are left out. FileNotFoundError."""
-        from pyarrow import dataset
+        from pyarrow import dataset, fs
 
-        found = dataset.dataset(path, filesystem=self._fs, format="parquet")
-        names = columns and [name for name in found.schema.names if name in columns]
-        return found.to_table(columns=names, filter=where)
+        # Arrow's own takes half as long for a small file, of which there are many.
+        files = fs.LocalFileSystem() if self._local else fs.PyFileSystem(fs.FSSpecHandler(self._fs))
+        found = dataset.ParquetFileFormat().make_fragment(path, files)
+        schema = found.physical_schema
+        names = columns and [name for name in schema.names if name in columns]
+        return found.to_table(schema, columns=names, filter=where)
 
 
 class NewFile:

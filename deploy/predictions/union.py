@@ -42,7 +42,7 @@ def _as(table: Any, schema: Any) -> Any:
     if table.schema.equals(schema):
         return table
     columns = [
-        table[field.name].cast(field.type)
+        table[field.name].cast(field.type, safe=False)  # float64 rounds integers beyond 2**53
         if field.name in table.column_names
         else pa.nulls(table.num_rows, field.type)
         for field in schema

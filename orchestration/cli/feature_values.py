@@ -85,10 +85,14 @@ def _ask(platform: LocalPlatform, body: dict[str, Any]) -> dict[str, Any]:
             f"the feature transformer at {url} does not answer ({error}): is the platform up?"
         ) from error
     if response.status_code != httpx.codes.OK:
-        said = [answer.get("detail") or answer.get("title") or f"HTTP {response.status_code}"]
-        said += [str(item.get("message") or item) for item in answer.get("errors", [])]
-        raise FeatureError("; ".join(said))
+        raise FeatureError(_refusal(answer) or f"HTTP {response.status_code}")
     return answer
+
+
+def _refusal(problem: dict[str, Any]) -> str:
+    """Each error once: `detail` is the first of them."""
+    errors = [f"{item['field']}: {item['message']}" for item in problem.get("errors", [])]
+    return "; ".join(errors) or problem.get("detail") or problem.get("title") or ""
 
 
 def _show_answer(service: FeatureServiceDescription, answer: dict[str, Any]) -> None:

@@ -1,8 +1,5 @@
 """`slipway materialize` and `slipway features`: the feature store from a shell."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +10,7 @@ from rich.table import Table
 from deploy.dagster_client import DagsterClient
 from deploy.dagster_names import ACTOR_TAG, materialize_job
 from deploy.platform import LocalPlatform
+from deploy.supervision import Supervisor
 from feature_repo.description import Description, FeatureServiceDescription, Field, View
 from orchestration.cli import feature_values
 from orchestration.cli.context import local_platform, require_up
@@ -26,12 +24,9 @@ from orchestration.features.freshness import freshness
 from orchestration.features.store import read_description
 from orchestration.features.watermarks import read_watermark
 from orchestration.features.windows import last_key, rfc3339
+from orchestration.features_setup import apply_definitions, ensure_features, follow_features
 
 _TIME = "as --at of `slipway ledger`: a time, a date, or how long ago (90s, 5min, 2h, 3d)"
-
-
-class ApplyError(RuntimeError):
-    """The definitions were not applied."""
 
 
 @click.command()
@@ -174,21 +169,15 @@ _SERVICE = ("entities", "request", "features")
 
 @features.command()
 def apply() -> None:
-    """Bring the store to the definitions of feature_repo/, as `feast apply` does."""
+    """Bring the store to the definitions of feature_repo/, as `feast apply` does, and the feature
+    transformer if the platform is up."""
     platform = local_platform()
-    home = platform.home.create()
-    store = platform.configuration.features.store
-    done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", "feature_repo.apply", "--store", store],
-        env={**os.environ, "SLIPWAY_FEATURES_HOME": str(home.features)},
-        cwd=platform.working_directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ApplyError((done.stderr.strip().splitlines() or ["feature_repo.apply failed"])[-1])
-    console.print(done.stdout.strip(), markup=False, soft_wrap=True)
+    platform.home.create()
+    console.print(apply_definitions(platform), markup=False, soft_wrap=True)
+    if Supervisor(platform.home).running():
+        ensure_features(platform)
+        if follow_features(platform):
+            console.print("the feature transformer follows the changed definitions")
 
 
 features.add_command(feature_values.get)

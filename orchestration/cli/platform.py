@@ -10,6 +10,7 @@ from contextlib import suppress
 import click
 import httpx
 
+from bentos.feature_transformer.settings import FeaturesError
 from deploy.dagster_client import DagsterClient, DagsterError
 from deploy.dagster_names import job_name
 from deploy.features import TRANSFORMER, transformer_port
@@ -22,10 +23,11 @@ from deploy.supervision import Supervisor, SupervisorError
 from deploy.supervisor import live_servers
 from deploy.targets.holds import starting
 from deploy.targets.local import LocalTarget, server_ports
+from orchestration.bento_builder import BuildError
 from orchestration.cli.context import local_home, local_platform
 from orchestration.cli.output import console, step
 from orchestration.cli.status import dagster_url, describe, gateway_url, mlflow_url, show
-from orchestration.features_setup import ensure_features, follow_features
+from orchestration.features_setup import ApplyError, ensure_features, follow_features
 
 _READY_SECONDS = 120
 _RUNS_SECONDS = 600
@@ -43,30 +45,40 @@ def start(platform: LocalPlatform) -> None:
     supervisor = Supervisor(platform.home.create())
     with (platform.home.run / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds it up
-        if supervisor.running():
-            _keep_up(platform, supervisor)
-        else:
-            _start_anew(platform)
+        failure = _keep_up(platform, supervisor) if supervisor.running() else _start_anew(platform)
+    if failure is not None:
+        raise StartError(f"the platform is up, but its features are not as defined: {failure}")
 
 
-def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> None:
+def _ensure_features(platform: LocalPlatform) -> Exception | None:
+    """What fails there, of which most models know nothing: the transformer that was built last, if
+    there is one, goes on."""
+    try:
+        ensure_features(platform)
+    except (ApplyError, BuildError, FeaturesError) as error:
+        return error
+    return None
+
+
+def _keep_up(platform: LocalPlatform, supervisor: Supervisor) -> Exception | None:
     console.print(f"the platform is up already in {platform.home.root}", markup=False)
-    ensure_features(platform)
+    failure = _ensure_features(platform)
     if follow_features(platform):
         console.print("the feature transformer follows changed definitions or settings")
     if platform.started_with() != platform.fingerprint():
         _reload(platform, supervisor)
     else:
         _follow_the_ledger(platform)  # a rollout may have been killed before its routes
-    _wait_until_ready(platform, None)
+    _wait_until_ready(platform, None, features=failure is None)
+    return failure
 
 
-def _start_anew(platform: LocalPlatform) -> None:
+def _start_anew(platform: LocalPlatform) -> Exception | None:
     if ended := end_all(platform.home.root):
         console.print(f"[yellow]ended {ended} processes that an earlier crash left behind[/]")
     platform.require_ports()
     platform.write_files()
-    ensure_features(platform)
+    failure = _ensure_features(platform)
     _prepare_dagster(platform)
     with (platform.home.logs / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
@@ -79,10 +91,11 @@ def _start_anew(platform: LocalPlatform) -> None:
             start_new_session=True,
         )
     try:
-        _wait_until_ready(platform, process)
+        _wait_until_ready(platform, process, features=failure is None)
     except BaseException:
         stop(platform.home)  # what came up half is not up
         raise
+    return failure
 
 
 def _reload(platform: LocalPlatform, supervisor: Supervisor) -> None:
@@ -141,10 +154,12 @@ def _prepare_dagster(platform: LocalPlatform) -> None:
         console.print(f"[yellow]run {run_id} was interrupted; it will be tried again[/]")
 
 
-def _wait_until_ready(platform: LocalPlatform, process: "subprocess.Popen[bytes] | None") -> None:
+def _wait_until_ready(
+    platform: LocalPlatform, process: "subprocess.Popen[bytes] | None", *, features: bool
+) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     with step("platform is up") as say:
-        while waiting := _not_ready(platform):
+        while waiting := _not_ready(platform, features=features):
             if process is not None and process.poll() is not None:
                 raise StartError(_last_words(platform, "supervisor"))
             if time.monotonic() > deadline:
@@ -171,8 +186,9 @@ def _last_words(platform: LocalPlatform, about: str) -> str:
     return f"last line of {path}: {lines[-1] if lines else '(empty)'}"
 
 
-def _not_ready(platform: LocalPlatform) -> list[str]:
-    """One sentence for each part that does not answer yet."""
+def _not_ready(platform: LocalPlatform, *, features: bool) -> list[str]:
+    """One sentence for each part that does not answer yet. features: whether the feature
+    transformer is one."""
     settings = platform.configuration.platform
     waiting = []
     if not GatewayAdmin(platform.home).ready():
@@ -183,7 +199,7 @@ def _not_ready(platform: LocalPlatform) -> list[str]:
         waiting.append(f"MLflow does not answer at {mlflow_url(platform)}")
     port = transformer_port(platform.home, platform.configuration)
     # Not /ready: a store that is down has an answer, and keeps nothing else from working.
-    if port is not None and not _answers(f"http://127.0.0.1:{port}/services"):
+    if features and port is not None and not _answers(f"http://127.0.0.1:{port}/services"):
         waiting.append(f"the feature transformer does not serve features on port {port}")
     if reason := DagsterClient(dagster_url(platform)).not_ready():
         waiting.append(f"Dagster: {reason}")

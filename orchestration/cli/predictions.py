@@ -5,7 +5,6 @@ They work on the home's files, whether the platform runs or not.
 
 import getpass
 import os
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from deploy.predictions.compaction import Compacted, compact, compact_labels
 from deploy.predictions.drop import DEFAULT_ENVIRONMENT
 from deploy.predictions.label_tables import read_label_table
 from deploy.predictions.labels import append_labels, predicts_numbers
+from deploy.predictions.overview import Overview, overview
 from deploy.predictions.reader import read_predictions
 from deploy.predictions.retention import remove_expired
 from orchestration.cli.context import configured_model, local_platform
@@ -84,24 +84,25 @@ def predictions(
     """What MODEL answered, from the prediction log."""
     platform = local_platform()
     configured_model(platform, model)
-    found = read_predictions(
+    where = (
         platform.home,
         platform.configuration,
         model,
         _environment(platform, environment),
         since,
         until,
-        sources=(source,),
-        label=label and label.removeprefix("v"),
-        status=status,
     )
+    which: dict[str, Any] = {
+        "sources": (source,),
+        "label": label and label.removeprefix("v"),
+        "status": status,
+    }
     if parquet is not None:
-        _write(found, parquet)
-    last = found.slice(max(0, found.num_rows - limit))
+        _write(read_predictions(*where, **which), parquet)
     if as_json:
-        show_json(last.to_pylist())
+        show_json(overview(*where, limit, **which).last.to_pylist())
     elif parquet is None:
-        _show(found, last)
+        _show(overview(*where, limit, **which))
 
 
 def _write(table: Any, path: Path) -> None:
@@ -111,23 +112,23 @@ def _write(table: Any, path: Path) -> None:
     console.print(f"{table.num_rows:,} rows in {path}", markup=False, soft_wrap=True)
 
 
-def _show(table: Any, last: Any) -> None:
-    if not table.num_rows:
+def _show(found: Overview) -> None:
+    if not found.rows:
         console.print("no answer was logged in that time")
         return
-    names = last.column_names
+    names = found.last.column_names
     features = [name for name in names if name.startswith("feature_")]
     shown = ["time", "request_id", "row", "label", "status", "latency_ms", "prediction"]
     shown += features[:_MAX_COLUMNS]
     out = Table(box=None, header_style="dim")
     for name in shown:
         out.add_column(Text(name.removeprefix("feature_")), no_wrap=True)
-    for row in last.select(shown).to_pylist():
+    for row in found.last.select(shown).to_pylist():
         out.add_row(*(Text(_cell(row[name])) for name in shown))
     console.print(out)
     if (more := len(features) - _MAX_COLUMNS) > 0:
         console.print(f"[dim]{more} more inputs: --json or --parquet FILE[/]")
-    console.print(Text(_counts(table), style="dim"), soft_wrap=True)
+    console.print(Text(_counts(found), style="dim"), soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
@@ -139,16 +140,17 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
 
 
-def _counts(table: Any) -> str:
+def _counts(found: Overview) -> str:
     """How many rows and requests, and of which versions, statuses and predictions."""
-    requests = len(table["request_id"].unique())
-    parts = [f"{table.num_rows:,} rows of {requests:,} requests"]
-    titles = {"label": "version", "status": "status"}
-    if str(table.schema.field("prediction").type) == "string":
-        titles["prediction"] = "prediction"
-    for name, title in titles.items():
-        counted = Counter(table[name].drop_null().to_pylist()).most_common(5)
-        parts.append(f"{title} " + ", ".join(f"{value}: {count:,}" for value, count in counted))
+    parts = [f"{found.rows:,} rows of {found.requests:,} requests"]
+    for title, counter in (
+        ("version", found.versions),
+        ("status", found.statuses),
+        ("prediction", found.predictions),
+    ):
+        if counter:
+            counted = ", ".join(f"{value}: {count:,}" for value, count in counter.most_common(5))
+            parts.append(f"{title} {counted}")
     return "; ".join(parts)
 
 

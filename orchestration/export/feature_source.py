@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from bentos.model_server.contract import Entity, FeatureSource
+from bentos.model_server.contract import Contract, Entity, FeatureSource
 from feature_repo.description import (
     DESCRIPTION,
     Description,
@@ -83,6 +83,21 @@ def feature_source(
         provided=tuple(name for name in names if name in provided),
         request=tuple(name for name in names if name not in provided),
     )
+
+
+def require_feature_source(home: Path, model: Model, contract: Contract) -> None:
+    """Raise UnservableModel where the feature service is not what a version was exported for: the
+    definitions may have changed since. home: the folder of features."""
+    if contract.feature_source is None:
+        return
+    inputs = [Field(item.name, item.dtype) for item in contract.inputs]
+    if feature_source(model, inputs, described(home, model)) != contract.feature_source:
+        raise UnservableModel(
+            f"feature service {contract.feature_source.service} is not what version "
+            f"{contract.version} of {model.name} was exported for: its entities, or what it reads "
+            "of the request, have changed; materialize onnx_model for that version again, or "
+            "take the change back and run `slipway features apply`"
+        )
 
 
 def _service(name: str, model: Model, description: Description) -> FeatureServiceDescription:

@@ -10,12 +10,13 @@ import fcntl
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from deploy.home import Home, write_atomically
+from feature_repo.apply import WATERMARKS
 from feature_repo.description import View
 from orchestration.features.errors import FeatureError
 
@@ -40,11 +41,14 @@ def definition_of(view: View, store: str) -> str:
 
 def watermark_path(home: Home, view: str) -> Path:
     """Where a view's watermark lies."""
-    return home.features / "watermarks" / f"{view}.json"
+    return home.features / WATERMARKS / f"{view}.json"
 
 
 def read_watermark(home: Home, view: View, store: str) -> Watermark | None:
-    """How far the view is in that store, None where it was not materialized as it is defined."""
+    """How far the view is in that store, None where it was not materialized as it is defined.
+
+    One of the future is None, too: the clock was wrong then, and nothing would be done until then.
+    """
     path = watermark_path(home, view.name)
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Watermark)
@@ -54,7 +58,8 @@ def read_watermark(home: Home, view: View, store: str) -> Watermark | None:
         raise FeatureError(
             f"{path}: {error}; remove it, and the next run materializes {view.name} anew"
         ) from error
-    return found if found.definition == definition_of(view, store) else None
+    past = found.until <= datetime.now(UTC)
+    return found if past and found.definition == definition_of(view, store) else None
 
 
 def write_watermark(home: Home, view: str, watermark: Watermark) -> None:

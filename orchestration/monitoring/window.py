@@ -38,35 +38,31 @@ def read_window(
     until: datetime,
     serving: str | None,
 ) -> Window | None:
-    """Answered requests of clients, at most MAX_ROWS of them; None where there are none.
+    """Answered requests of clients, about MAX_ROWS of them at most; None where there are none.
 
     serving: the version that serves; where it is None, the one that answered most.
     """
-    import pyarrow.compute as pc
-
     from deploy.predictions.reader import read_predictions
 
     place = (home, configuration, model, environment, since, until)
-    rows = read_predictions(*place, ["label", "request_id"], status=200)
-    counted = {item["values"]: item["counts"] for item in rows["label"].value_counts().to_pylist()}
+    labels = read_predictions(*place, ["label"], status=200)["label"]
+    counted = {item["values"]: item["counts"] for item in labels.value_counts().to_pylist()}
     if not counted:
         return None
     label = serving or max(counted, key=lambda name: (counted[name], name))
-    ids = _some(rows["request_id"].filter(pc.equal(rows["label"], label)))
-    del rows
-    table = _some(read_predictions(*place, status=200, label=label, request_ids=ids))
-    counted.pop(label, None)
+    # Hours of long texts may be too much for the memory, and more than Arrow can sort.
+    share = MAX_ROWS / counted.pop(label, MAX_ROWS)
+    table = _some(read_predictions(*place, status=200, label=label, share=share))
     return Window(label, _sample(table), counted)
 
 
-def _some(rows: Any) -> Any:
-    """At most MAX_ROWS of a table or a column."""
+def _some(table: Any) -> Any:
     import numpy as np
 
-    if len(rows) > MAX_ROWS:
-        chosen = np.random.default_rng(0).choice(len(rows), MAX_ROWS, replace=False)
-        rows = rows.take(np.sort(chosen))
-    return rows.combine_chunks()
+    if table.num_rows <= MAX_ROWS:
+        return table
+    chosen = np.random.default_rng(0).choice(table.num_rows, MAX_ROWS, replace=False)
+    return table.take(np.sort(chosen))
 
 
 def features_of(frame: "pd.DataFrame") -> "pd.DataFrame":

@@ -393,6 +393,19 @@ def test_the_prediction_log_adds_what_was_asked_and_answered(home: Home, ledger:
     assert receipt(home, ledger, "r-1")[0].logged == ()
 
 
+def test_of_an_id_that_was_used_again_each_receipt_has_its_own_rows(
+    home: Home, ledger: Ledger
+) -> None:
+    keep_bento(home, 2)
+    moment = after(record(ledger, live(2)))
+    for n in range(3):
+        line = gateway_line("mine", moment + n * SECOND, server_of(2))
+        log(home, "gateway-access.log", line)
+    segment(home, "0-1", block(["mine"] * 3, moment + SECOND / 1000), of=header(label="2"))
+    found = receipt(home, ledger, "mine", CONFIGURATION)
+    assert [[row.features["width"] for row in item.logged] for item in found] == [[0], [1], [2]]
+
+
 def test_when_the_access_logs_are_gone_the_prediction_log_leads_to_the_same(
     home: Home, ledger: Ledger
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from feast import FeatureService, FeatureView, Field
 from feast.types import Bytes, Int64
 
-from feature_repo import definitions, views
+from feature_repo import definitions, description, views
 from feature_repo.apply import apply
 from feature_repo.describe import DefinitionError, describe
 from feature_repo.description import read_description
@@ -145,3 +145,17 @@ def test_the_command_applies_below_the_home_of_the_environment(tmp_path: Path) -
 def test_reading_the_description_does_not_import_feast() -> None:
     code = "import sys, feature_repo.description; sys.exit('feast' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_digest_is_of_folders_below_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(description, "__file__", str(tmp_path / "description.py"))
+    store, below = tmp_path / "feature_store.yaml", tmp_path / "team" / "views.py"
+    below.parent.mkdir()
+    found = set()
+    for text in ("a = 1", "a = 2"):
+        store.write_text("project: x")
+        below.write_text(text)
+        found.add(description.digest(store))
+    assert len(found) == 2

@@ -12,7 +12,7 @@ from feast.data_source import PushMode
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from feature_repo.materialize import materialize
+from feature_repo.materialize import MaterializationError, materialize
 from tests.feature_repo.histories import NOW, activity, hours_ago, write
 
 VIEW = "customer_activity"
@@ -87,6 +87,20 @@ def test_readers_go_on_while_another_process_writes(home: Path, store: FeatureSt
         assert online(store)[0] == 1
         writer.execute("ROLLBACK")
     writer.close()
+
+
+def test_a_full_disk_is_said_to_be_one_and_the_next_batch_is_written(
+    home: Path, store: FeatureStore
+) -> None:
+    push(store, NOW, 1)
+    connection = store._get_provider().online_store._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    write(home, VIEW, activity([(number, hours_ago(3), 3) for number in range(2000)]))
+    with pytest.raises(MaterializationError, match="full"):
+        materialize(store, VIEW, hours_ago(24), NOW)
+    push(store, NOW, 2)
+    assert online(store)[0] == 2
 
 
 def test_writers_and_readers_of_many_threads_lose_nothing(store: FeatureStore) -> None:

@@ -108,6 +108,7 @@ def _request(
     with one_sentence():
         configured = serving.configuration.release_policy(environment, model.name)
         policy = chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None)
+        _require_features(serving, model, context.partition_key)
         return Request(
             release=serving.release(model.name, context.partition_key),
             environment=environment,
@@ -117,6 +118,16 @@ def _request(
             older_allowed=_asked_for(tags),
             policy=policy,
         )
+
+
+def _require_features(serving: Serving, model: Model, version: str) -> None:
+    """Refuse a version whose look-ups the feature store, as it is now, would answer otherwise."""
+    if model.feature_service is None:
+        return
+    from orchestration.export.feature_source import require_feature_source
+
+    contract = serving.folder(model.name, version).contract()
+    require_feature_source(serving.paths.features, model, contract)
 
 
 def _held_against_production(

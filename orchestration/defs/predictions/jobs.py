@@ -62,10 +62,10 @@ def retention_job() -> dg.JobDefinition:
         settings = serving.configuration.platform.predictions
         done = remove_expired(serving.paths, settings, datetime.now(UTC))
         context.add_output_metadata(
-            {"days": done.days, "files": done.files + done.label_files, "bytes": done.bytes}
+            {"days": done.days, "files": done.files + done.other_files, "bytes": done.bytes}
         )
         context.log.info(
-            f"{done.days} days ({done.files} files) and {done.label_files} files of labels, "
+            f"{done.days} days ({done.files} files) and {done.other_files} other files, "
             f"{done.bytes} bytes, were older than {settings.retention_days} days"
         )
 

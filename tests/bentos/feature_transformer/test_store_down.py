@@ -1,7 +1,9 @@
 """A store that does not answer, that hangs, and that comes back."""
 
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,17 @@ def test_a_sqlite_store_without_its_tables_is_down(tmp_path: Path) -> None:
         wait_for_it(lambda: app.lifecycle.features is not None)
         assert_problem(app.post(MAIL), 503, "activity does not answer")
         assert_problem(app.client.get("/ready"), 503, "has not answered yet")
+
+
+def test_a_view_without_its_table_is_no_outage_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    settings = {"type": "sqlite", "path": str(path)}
+    made = Online(tmp_path, settings, definitions.apply(tmp_path, settings))
+    made.write("profile", [{"customer_id": 1, **DEFAULTS.view("profile").defaults}])
+    made.write("visits", [{"customer_id": 1, "shop": "a", "visits": 5}])
+    with transformer(made) as app, closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE tests_activity")  # the view was taken out
+        for _ in range(4):
+            assert_problem(app.post(MAIL), 503, "the online store of activity does not answer")
+        asked = app.ask("loyalty", [{"customer_id": 1, "shop": "a"}])
+        assert asked.json()["features"] == {"age": [40], "visits": [5]}

@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bentos.prediction_log.cloud_events import Names, events_of
 from bentos.prediction_log.masking import Mask
 from bentos.prediction_log.records import Record, block
 from bentos.prediction_log.segments import Block, frame, read_blocks
@@ -100,6 +101,27 @@ def test_what_is_never_logged_is_in_no_column_and_what_is_hashed_only_as_its_has
     # As anybody with the key computes it: HMAC-SHA-256 of the value's JSON, of a text's UTF-8.
     assert hashed == hmac.new(KEY, b"41", "sha256").hexdigest()
     assert mask.hash("Ann") == hmac.new(KEY, b"Ann", "sha256").hexdigest()
+
+
+def test_an_entity_key_that_is_called_as_an_input_is_masked_too() -> None:
+    inputs = [("sender", "string"), ("host", "string")]
+    mask = Mask(inputs, never=["host"], hashed=["sender"], key=KEY)
+    (found,) = mask.entities(['{"sender":"ann","host":"example.org"}'])
+    assert msgspec.json.decode(found or "") == {"sender": mask.hash("ann")}
+
+
+def test_the_parts_of_a_large_batch_are_cloud_events_of_their_own() -> None:
+    names = Names("staging", "m", "1", ("age",), ())
+    ids = set()
+    for first in (0, 2):
+        rows: list[Record] = [
+            ("r", first + i, 0.0, 0.0, 200, "client", (1.0,), "x", None, None, None)
+            for i in range(2)
+        ]
+        made = block(rows, Mask([("age", "float64")]), 0, 0.0)
+        ids |= {(e.headers["ce-type"], e.headers["ce-id"]) for e in events_of(made, names)}
+    assert {identity for _, identity in ids} == {"r", "r:2"}
+    assert len(ids) == 4
 
 
 def test_the_same_value_has_another_hash_under_another_key() -> None:

@@ -173,6 +173,7 @@ def test_hidden_files_and_other_names_are_left_alone(home: Home) -> None:
         "x.parquet",
     ):
         drop(home, table(), name)
+    (drop_folder(home) / "iris" / "folder.parquet").mkdir()
     assert ingest(home) == []
 
 

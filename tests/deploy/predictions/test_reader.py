@@ -207,6 +207,27 @@ def test_versions_with_other_inputs_are_united_by_name(home: Home) -> None:
     assert names.index("feature_age") < names.index("prediction")
 
 
+def test_an_integer_that_float64_cannot_hold_is_rounded_beside_a_version_with_floats(
+    home: Home,
+) -> None:
+    exact = header(columns=("width",), dtypes=("int64",))
+    segment(home, "0-1", block(["a"], features=[[2**53 + 1]]), of=exact)
+    segment(home, "0-1", block(["b"], NOON + SECOND), of=header(label="2"))
+    assert both_ways(home)["feature_width"].to_pylist() == [2.0**53, 0.0]
+
+
+def test_a_share_of_the_rows_is_drawn_from_all_of_the_window(home: Home) -> None:
+    for number in range(4):
+        names = [f"{number}-{i}" for i in range(1000)]
+        segment(home, f"0-{number}", block(names, NOON + number * HOUR))
+    for _ in range(2):
+        found = ids(read(home, share=0.1))
+        assert 300 < len(found) < 500
+        assert {name[0] for name in found} == {"0", "1", "2", "3"}
+        assert found == ids(read(home, share=0.1))
+        compact(home, Predictions(), NOON)
+
+
 def test_only_the_columns_that_are_asked_for(home: Home) -> None:
     segment(home, "0-1", block(["a"]))
     for _ in range(2):

@@ -54,9 +54,21 @@ def test_files_of_labels_that_were_put_away_go_too(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "labels.parquet").write_bytes(b"1234")
     settings = Predictions(retention_days=1)
-    assert remove_expired(home, settings, NOON).label_files == 0
+    assert remove_expired(home, settings, NOON).other_files == 0
     found = remove_expired(home, settings, NOON + 3650 * DAY)
-    assert (found.label_files, found.bytes) == (2, 8)
+    assert (found.other_files, found.bytes) == (2, 8)
+
+
+def test_damaged_segments_and_those_that_were_never_begun_go_too(tmp_path: Path) -> None:
+    home, settings = Home(tmp_path), Predictions(retention_days=1)
+    damaged = segment(home, "0-1", block(["a"]))
+    damaged.write_bytes(b"no segment")
+    begun = damaged.with_name(".0-2")
+    begun.write_bytes(b"SLWP")
+    compact(home, settings, NOON)
+    assert remove_expired(home, settings, NOON).other_files == 0
+    assert remove_expired(home, settings, NOON + 3650 * DAY).other_files == 2
+    assert [path for path in home.predictions.rglob("*0-[12]*") if path.is_file()] == []
 
 
 def test_an_object_storage_too(tmp_path: Path) -> None:

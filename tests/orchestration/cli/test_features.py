@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from bentos.model_server.problems import FieldError, invalid, unavailable
 from deploy.challenge import Challenge, Champion
 from deploy.dagster_client import DagsterClient
 from deploy.platform import LocalPlatform
 from deploy.versions import VersionFolder
 from feature_repo.description import FeatureServiceDescription, Field
-from orchestration.cli.feature_values import _parsed
+from orchestration.cli.feature_values import _parsed, _refusal
 from orchestration.cli.features import _launch
 from orchestration.cli.release import _warn_of_a_worse_one
 from orchestration.features.errors import FeatureError
@@ -74,6 +75,14 @@ def test_keys_and_request_fields_are_told_apart_and_typed() -> None:
     }.items():
         with pytest.raises(FeatureError, match=said):
             _parsed(service, [given])
+
+
+def test_what_the_transformer_refuses_is_said_once() -> None:
+    refused = invalid([FieldError("entities[0].id", "unknown: profile has no values for 7", 0)])
+    document = json.loads(refused.encode("r", "/features"))
+    assert _refusal(document) == "entities[0].id: unknown: profile has no values for 7"
+    down = json.loads(unavailable("down", "the store does not answer").encode("r", "/features"))
+    assert _refusal(down) == "the store does not answer"
 
 
 def test_a_span_by_hand_is_the_configuration_of_the_views_step(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bentos.model_server.contract import Entity, FeatureSource
+from bentos.model_server.contract import Contract, Entity, FeatureSource, GraphInput, Input, Outputs
 from feature_repo import description as store
 from orchestration.export import UnservableModel
-from orchestration.export.feature_source import described, feature_source
+from orchestration.export.feature_source import described, feature_source, require_feature_source
 from orchestration.export.signature import Field
 from serving_config.schema import Model
 
@@ -77,3 +77,35 @@ def test_without_applied_definitions_the_error_says_what_to_run(tmp_path: Path) 
         described(tmp_path, MODEL)
     path.write_bytes(msgspec.json.encode(STORE))
     assert described(tmp_path, MODEL) == STORE
+
+
+def exported() -> Contract:
+    return Contract(
+        model=MODEL.name,
+        version=3,
+        onnx_sha256="0" * 64,
+        inputs=tuple(Input(field.name, field.dtype) for field in INPUTS),
+        graph_inputs=(GraphInput("reports", "int64", ("reports",)),),
+        outputs=Outputs("regression", "y"),
+        feature_source=feature_source(MODEL, INPUTS, STORE),
+        example={},
+    )
+
+
+def test_a_version_whose_feature_service_has_changed_is_refused(tmp_path: Path) -> None:
+    def check(**changes: object) -> None:
+        service = msgspec.structs.replace(SERVICE, **changes)
+        described = msgspec.structs.replace(STORE, services=(service,))
+        (tmp_path / "description.json").write_bytes(msgspec.json.encode(described))
+        require_feature_source(tmp_path, MODEL, exported())
+
+    check()
+    more = (*SERVICE.features, store.Feature("new", "bool", "sender_activity"))
+    check(features=more)  # the model does not ask for it
+    with pytest.raises(UnservableModel, match="not what version 3 of spam-detector was exported"):
+        check(entities=(store.Field("address", "string"),))
+    with pytest.raises(UnservableModel, match="'reports' is neither a feature"):
+        check(features=SERVICE.features[1:])
+    floats = (store.Feature("reports", "float64", "sender_activity"), *SERVICE.features[1:])
+    with pytest.raises(UnservableModel, match=r"'reports' is int64 .* and float64"):
+        check(features=floats)

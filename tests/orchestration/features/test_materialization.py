@@ -15,7 +15,7 @@ from deploy.home import Home
 from feature_repo.description import Field
 from orchestration.features.errors import FeatureError
 from orchestration.features.materialization import Write, materialize_view
-from orchestration.features.watermarks import read_watermark, watermark_path
+from orchestration.features.watermarks import read_watermark, watermark_path, write_watermark
 from orchestration.features.windows import BEGINNING
 from serving_config.features import Features
 from tests.orchestration.features.homes import AGE, PROFILE, describe, home_with, hour
@@ -87,6 +87,20 @@ def test_another_definition_or_another_store_starts_anew(
     materialize_view(home, SETTINGS, "profile", hour(2), hour(3), write)
     assert spans[-1] == (BEGINNING, hour(3))
     assert read_watermark(home, changed, "feature_store.production.yaml") is None
+
+
+def test_a_watermark_of_the_future_was_a_wrong_clock_and_holds_nothing_up(
+    home: Home, spans: Spans, write: Write
+) -> None:
+    materialize_view(home, SETTINGS, "profile", hour(1), hour(2), write)
+    mark = read_watermark(home, PROFILE, STORE)
+    assert mark is not None
+    ahead = msgspec.structs.replace(mark, until=datetime.now(UTC) + timedelta(days=400))
+    write_watermark(home, "profile", ahead)
+    assert until(home) is None
+    materialize_view(home, SETTINGS, "profile", hour(5), hour(6), write)
+    assert spans[-1] == (BEGINNING, hour(6))
+    assert until(home) == hour(6)
 
 
 def test_a_window_that_is_not_over_is_refused(home: Home, spans: Spans, write: Write) -> None:

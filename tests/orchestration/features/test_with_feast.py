@@ -105,14 +105,32 @@ def test_a_source_that_is_gone_fails_in_a_sentence_and_is_caught_up_later(home: 
     assert materialize(home, "sender_activity").span.start == END - 2 * HOUR
 
 
+def test_a_view_that_was_gone_for_a_while_is_materialized_from_the_beginning(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from feature_repo import definitions
+    from feature_repo.apply import apply
+
+    materialize(home, "sender_activity")
+    materialize(home, "customer_activity")
+    with monkeypatch.context() as without:
+        for name in ("sender_activity", "spam_detector"):
+            without.delattr(definitions, name)
+        apply(home.features)
+    apply(home.features)
+    assert until(home, "sender_activity") is None
+    assert until(home, "customer_activity") == END
+
+
 Look = Callable[[str, datetime], dict[str, str]]
 
 
 def look(home: Home, view: str, key: str, value: Any) -> dict[str, str]:
-    """What the transformer would say of the entity: the newest row of the source."""
+    """What the transformer would say of the entity: the newest row that is materialized."""
     files = sorted((home.features / "sources" / view).glob("*.parquet"))
     rows = pd.concat([pd.read_parquet(file) for file in files])
-    newest = rows[rows[key] == value]["event_timestamp"].max()
+    rows = rows[(rows[key] == value) & (rows["event_timestamp"] < END)]
+    newest = rows["event_timestamp"].max()
     return {"as_of": newest.isoformat(), "status": "present"}
 
 

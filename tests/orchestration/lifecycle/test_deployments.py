@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pytest
 
+from bentos.model_server.contract import Entity, FeatureSource
 from deploy.dagster_names import POLICY_TAG
 from deploy.events import Phase, State
 from deploy.ledger import Ledger
@@ -24,8 +26,9 @@ from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER
 from serving_config.release import ReleasePolicy
 from serving_config.schema import Model
-from tests.deploy.releases import live, release
+from tests.deploy.releases import contract, live, release
 from tests.deploy.targets.memory import MemoryTarget
+from tests.orchestration.features.homes import describe
 from tests.orchestration.lifecycle.ledgers import analysis, append, verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specifying a partitions_def on an AssetCheckSpec")
@@ -66,11 +69,11 @@ Materialize = Callable[..., dg.ExecuteInProcessResult]
 
 @pytest.fixture
 def materialize(serving: InMemory) -> Materialize:
-    def run(version: int, **tags: str) -> dg.ExecuteInProcessResult:
+    def run(version: int, model: Model = IRIS, **tags: str) -> dg.ExecuteInProcessResult:
         names = Names("iris")
         job = dg.define_asset_job("job", selection=[names.asset("production_deployment")])
         definitions = dg.Definitions(
-            assets=[production_deployment(IRIS)],
+            assets=[production_deployment(model)],
             jobs=[job],
             resources={"serving": serving, "registry": Registry(tracking_uri="http://nowhere")},
         )
@@ -182,6 +185,21 @@ def test_a_run_that_is_tried_again_does_not_undo_the_rollback_of_meanwhile(
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "rolled back: 10 % of the requests failed" in str(failure.step_failure_data)
     assert serving.events("iris", "production")[-1].action == "rollback"
+
+
+def test_a_version_whose_features_are_no_longer_defined_is_refused_before_it_is_started(
+    serving: InMemory, materialize: Materialize
+) -> None:
+    source = FeatureSource("flowers", (Entity("flower", "int64"),), ("width",))
+    exported = msgspec.structs.replace(contract(version=2), feature_source=source)
+    serving.folder("iris", 2).write_export(b"", exported)
+    describe(serving.paths.create())
+    result = materialize(2, Model(name="iris", feature_service="flowers"))
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_failure_data.user_failure_data is not None
+    said = failure.step_failure_data.user_failure_data.description
+    assert "no feature service 'flowers' in project test; there is: churn" in str(said)
+    assert serving.events("iris", "production") == []
 
 
 def test_a_run_that_nobody_asked_for_waits_until_the_version_before_has_baked(

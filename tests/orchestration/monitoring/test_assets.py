@@ -195,16 +195,6 @@ def test_training_rows_that_the_version_refuses_are_no_reference(
     assert checks(result) == {"data_drift": True, "prediction_drift": True}
 
 
-def test_a_window_of_more_rows_than_are_compared_is_a_sample(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orchestration.monitoring.window.MAX_ROWS", 250)
-    world.serve(world.rows(300))
-    batch = world.rows(300)
-    world.serve(batch, request_id=["batch"] * 300, row=list(range(300)))
-    assert metadata(world.materialize([DRIFT], "production"))["rows"] == 250
-
-
 def test_an_hour_without_traffic_leaves_the_count_of_failures_as_it_was(world: World) -> None:
     world.serve(world.rows(400, shift=3.0))
     with world.serving.open_ledger() as ledger:
