@@ -28,7 +28,7 @@ query($model: String!) {
 }
 """
 BODIES: dict[str, list[dict[str, Any]]] = {
-    "customer-churn": [{"entities": {"customer_id": number}} for number in range(60)],
+    "customer-churn": [{"entities": {"customer_id": number}} for number in range(1, 61)],
     "spam-detector": [
         {
             "entities": {"sender": f"sender-{number:03d}@example.com"},
