@@ -66,7 +66,7 @@ def test_it_runs_where_a_model_has_a_feature_service_and_it_was_built(home: Home
     assert TRANSFORMER in [item.name for item in platform.processes()]
     assert platform.environment()["SLIPWAY_FEATURES_HOME"] == str(home.features)
     assert transformer_port(home, platform.configuration) == 8123
-    assert targets([], {}, 8123) == [
+    assert targets([], {}, {TRANSFORMER: 8123}) == [
         {"targets": ["127.0.0.1:8123"], "labels": {"part": "feature-transformer"}}
     ]
 

@@ -156,8 +156,8 @@ def test_prometheus_is_told_which_servers_are_live(home: Home) -> None:
         finally:
             supervisor.terminate()
             supervisor.wait(_SECONDS)
-    group, own = json.loads(targets_file(home).read_text())
-    assert own["labels"] == {}
+    own, group = json.loads(targets_file(home).read_text())
+    assert own["labels"] == {"part": "control"}
     assert group["targets"] == ["127.0.0.1:9001"]
     assert (group["labels"]["model"], group["labels"]["version"]) == ("iris", "1")
 

@@ -206,7 +206,7 @@ def refused(called: Called, *words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["rose"], ["no model 'rose'", "models: iris"]),
+        (["rose"], ["no model 'rose'", "models: customer-churn, iris"]),
         (["iris", "--environment", "prod"], ["no environment 'prod'", "production, staging"]),
         (["iris", "--rate", "fast"], ["--rate", "'fast' is no rate"]),
         (["iris", "--rate", "0"], ["--rate", "is no rate"]),
