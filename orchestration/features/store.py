@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -26,6 +27,15 @@ def read_description(home: Home) -> Description:
         ) from error
     except (OSError, msgspec.DecodeError) as error:
         raise FeatureError(f"{path}: {error}; `slipway features apply`") from error
+
+
+def applied_at(home: Home) -> datetime:
+    """When the definitions were applied; FeatureError where they were not yet."""
+    try:
+        written = (home.features / DESCRIPTION).stat().st_mtime
+    except OSError as error:
+        raise FeatureError(f"{home.features / DESCRIPTION}: {error.strerror}") from error
+    return datetime.fromtimestamp(written, UTC)
 
 
 def described_view(description: Description, name: str) -> View:

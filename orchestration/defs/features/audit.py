@@ -95,6 +95,7 @@ def _audit(model: Model) -> dg.AssetsDefinition:
                 description="What was served online equals the offline value of that moment.",
             )
         ],
+        can_subset=True,  # only then may a check that compared nothing stay without a result
     )
     def feature_audit_of(
         context: dg.AssetExecutionContext, config: AuditWindow, serving: Serving
@@ -105,12 +106,13 @@ def _audit(model: Model) -> dg.AssetsDefinition:
             found = feature_audit(serving.paths, serving.configuration, model, window)
         metadata = audit_metadata(found, window)
         yield dg.MaterializeResult(asset_key=key, metadata=metadata)
-        yield dg.AssetCheckResult(
-            asset_key=key,
-            check_name=CHECK,
-            passed=not found.differences,
-            metadata=metadata,
-        )
+        if found.values:
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=CHECK,
+                passed=not found.differences,
+                metadata=metadata,
+            )
 
     return feature_audit_of
 
@@ -126,7 +128,7 @@ def audit_metadata(found: Audit, window: Window) -> dict[str, Any]:
         "tolerance": 0,
     }
     if not found.rows:
-        metadata["note"] = "no answer was looked up by entities: nothing to compare"
+        metadata["note"] = "no answer was looked up by entities: nothing to compare, no verdict"
     if found.apart:
         counts = sorted(found.apart.items())
         metadata["not_compared"] = table([{"look-up": name, "rows": n} for name, n in counts])

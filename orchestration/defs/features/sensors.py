@@ -11,7 +11,7 @@ from feature_repo.description import Description
 from orchestration.defs.features.jobs import Jobs
 from orchestration.features.errors import FeatureError
 from orchestration.features.freshness import freshness, unknown
-from orchestration.features.store import described_view, read_description
+from orchestration.features.store import applied_at, described_view, read_description
 from orchestration.features.watermarks import definition_of, read_watermark
 from orchestration.features.windows import last_key
 from orchestration.resources.serving import Serving
@@ -20,6 +20,8 @@ from serving_config.schema import Configuration
 SENSOR = "feature_freshness_sensor"
 # How often a finding that says nothing new is written again, so that it stays valid.
 _REPEAT = timedelta(minutes=30)
+# A view that was just defined is materialized for the first time, not stale.
+_FIRST_TIME = timedelta(minutes=10)
 
 
 def feature_sensors(configuration: Configuration, jobs: Jobs) -> list[dg.SensorDefinition]:
@@ -64,7 +66,8 @@ def look(
     except FeatureError as error:
         keep_finding(serving.paths, unknown(name, str(error), now), now)
         return None
-    keep_finding(serving.paths, freshness(name, features.views[name], mark, now), now)
+    if mark is not None or now - applied_at(serving.paths) > _FIRST_TIME:
+        keep_finding(serving.paths, freshness(name, features.views[name], mark, now), now)
     if mark is not None:
         return None
     return dg.RunRequest(

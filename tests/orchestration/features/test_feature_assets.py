@@ -1,5 +1,7 @@
 """The assets, schedules and the sensor in Dagster; what writes the values is a list here."""
 
+import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,6 +224,10 @@ def test_the_sensor_starts_a_new_view_once_and_says_when_one_is_stale(
     assert request.job_name == "materialize_profile"
     assert request.run_key == again.run_key
     assert request.tags[ACTOR_TAG] == "feature_freshness_sensor"
+    assert read_finding(home, "features", "", "profile") is None
+    an_hour_ago = time.time() - 3600
+    os.utime(home.features / "description.json", (an_hour_ago, an_hour_ago))
+    tick()
     found = read_finding(home, "features", "", "profile")
     assert found is not None
     assert (found.status, found.failures_in_row) == ("failed", 1)
