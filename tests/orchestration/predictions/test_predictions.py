@@ -82,8 +82,11 @@ def test_a_compaction_is_not_started_beside_another(home: Home) -> None:
     schedule = schedules["prediction_compaction_schedule"]
     assert schedule.cron_schedule == "*/5 * * * *"
     job = definitions(home).resolve_job_def("prediction_compaction")
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW)
+    # Entered: it opens the instance again, and what is left open is there for all later tests.
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW) as context,
+    ):
         assert schedule.evaluate_tick(context).run_requests
         instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         assert not schedule.evaluate_tick(context).run_requests
@@ -109,8 +112,10 @@ def drop(home: Home, name: str, labels: list[Any]) -> Path:
 def evaluate(home: Home) -> Any:
     (sensor,) = prediction_jobs()[2]
     resources = {"serving": Serving(home=str(home.root), config_folder=str(FOLDER))}
-    with dg.instance_for_test() as instance:
-        context = dg.build_sensor_context(instance=instance, resources=resources)
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_sensor_context(instance=instance, resources=resources) as context,
+    ):
         return sensor.evaluate_tick(context)
 
 
