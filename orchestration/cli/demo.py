@@ -211,7 +211,7 @@ def _where_to_look(platform: LocalPlatform) -> None:
         ("Dagster: every version, step by step", f"{found['dagster']}/assets"),
         ("MLflow: the registry", f"{found['mlflow']}/#/models"),
         ("API docs of the default model", found.get("docs", found["gateway"])),
-        ("whether traffic is what it was trained on", "`slipway drift iris`"),
+        ("is traffic as it was trained for?", "`slipway drift iris`"),
     ):
         console.print(f"  [bold]{title:40}[/]{address}", soft_wrap=True)
     console.print("  [dim]`make status` shows what runs; `make down` stops it[/]")

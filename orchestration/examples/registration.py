@@ -64,7 +64,13 @@ def log_and_register(target: Target, trained: Trained) -> RegisteredVersion:
     """
     client = mlflow_client(target.tracking_uri)
     run_id = _create_run(client, target, trained)
-    with _ended(client, run_id), TemporaryDirectory() as folder:
+    with (
+        _ended(client, run_id),
+        TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+    ):
+        # about whole numbers that are missing at serving: the contract refuses them
+        warnings.filterwarnings("ignore", ".*integer column", UserWarning)
         _log_dataset(client, run_id, target, trained)
         _log_rows(client, run_id, trained, Path(folder))
         model_id = _log_model(client, run_id, trained, Path(folder) / "model")
@@ -177,24 +183,21 @@ def _save(trained: Trained, logged: Any, run_id: str, folder: Path) -> None:
 
     example = trained.features.head(EXAMPLE_ROWS)
     labels = trained.labels.head(EXAMPLE_ROWS).rename("prediction")
-    with warnings.catch_warnings():
-        # about whole numbers that are missing at serving: the contract refuses them
-        warnings.filterwarnings("ignore", ".*integer column", UserWarning)
-        mlflow.sklearn.save_model(
-            trained.estimator,
-            str(folder),
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-                run_id=run_id,
-            ),
-            serialization_format="skops",
-            skops_trusted_types=list(trained.trusted_types),
-            signature=infer_signature(example, labels),
-            input_example=example,
-            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-        )
+    mlflow.sklearn.save_model(
+        trained.estimator,
+        str(folder),
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+            run_id=run_id,
+        ),
+        serialization_format="skops",
+        skops_trusted_types=list(trained.trusted_types),
+        signature=infer_signature(example, labels),
+        input_example=example,
+        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+    )
 
 
 def _log_metrics(client: Any, run_id: str, model_id: str, trained: Trained) -> None:
