@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest, values
 
 from bentos.model_server.metrics import SECONDS, SHARES, Metrics
 from deploy.events import Counters
@@ -64,9 +64,12 @@ def test_predictions_are_counted_by_class_whatever_the_class_is_called(
     labels: dict[str, int],
 ) -> None:
     registry = CollectorRegistry()
-    counter = Counter("slipway_predictions", "By class.", ["label"], registry=registry)
-    for label, count in labels.items():
-        counter.labels(label).inc(count)
+    with pytest.MonkeyPatch.context() as patch:
+        # Feast, once it is imported, has all registries of the process share their values.
+        patch.setattr(values, "ValueClass", values.MutexValue)
+        counter = Counter("slipway_predictions", "By class.", ["label"], registry=registry)
+        for label, count in labels.items():
+            counter.labels(label).inc(count)
     made = text(Metrics(None)).replace("# TYPE slipway_predictions", "# TYPE x")
     assert counters(generate_latest(registry).decode() + made).predictions == labels
 
