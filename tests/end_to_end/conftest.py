@@ -5,11 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestration.mlflow_plugins import leave_out_feast
 from tests.end_to_end.harness import Checkout
 
 # `make test` runs these in the background, where a shell has SIGINT ignored: Ctrl-C is to end them,
 # with all that they have started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow() -> None:
+    """These tests ask the registry as its users do, without Feast in the same process."""
+    leave_out_feast()
 
 
 @pytest.fixture

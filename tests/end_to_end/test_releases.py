@@ -34,8 +34,8 @@ release:
     min_seconds: 2
     max_seconds: 300
     bake_seconds: 5
-    # Wrong labels are to get as far as live traffic here.
-    replay: {max_disagreement: 1.0}
+    # Wrong labels, and what breaks on the rows of the log, are to get as far as live traffic here.
+    replay: {max_disagreement: 1.0, rows: 0}
 """
 THREADS = 4
 
