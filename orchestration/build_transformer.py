@@ -23,7 +23,6 @@ from orchestration.bento_builder import (
     checked_tag,
     copy_packages,
     ensure,
-    intact,
     redis_requirements,
     requirements,
     sources,
@@ -73,12 +72,6 @@ def build_transformer(features: Features, description: Description, bento_home: 
             f"the Bento {NAME} cannot be written: {error.strerror or error}"
             + (f": {error.filename}" if error.filename else "")
         ) from error
-
-
-def is_intact(tag: str, digest: str, bento_home: Path) -> bool:
-    """Whether a Bento that was built is still there, unchanged."""
-    name, _, version = tag.partition(":")
-    return intact(bento_home.resolve() / "bentos" / name / version, digest)
 
 
 def _assemble(context: Path, config: FeaturesConfig) -> None:
