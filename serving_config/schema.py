@@ -7,11 +7,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from serving_config.alerts import Alerts
 from serving_config.base import Name, Port, Seconds, Service, Settings
+from serving_config.batch import Batch, BatchJobs
 from serving_config.features import Features
 from serving_config.gateway import Gateway
 from serving_config.monitoring import Drift, Quality, Retraining
 from serving_config.predictions import LoggedColumns, PredictionLog, Predictions
 from serving_config.release import ReleasePolicy
+from serving_config.variants import Quantization, Variants
 
 
 class Registry(Service):
@@ -52,6 +54,8 @@ class Platform(Settings):
     """Which limits are watched, and who is told."""
     predictions: Predictions = Predictions()
     """The compacted prediction log."""
+    batch: BatchJobs = BatchJobs()
+    """Batch scoring."""
 
 
 class Environment(Settings):
@@ -172,6 +176,15 @@ class Model(Settings):
     """`auto`: to production as soon as the smoke test in staging passed. `manual`: on command."""
     training: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`package.module:function` that `slipway train` calls."""
+    trainings: dict[Name, Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]] = Field(default={})
+    """Others by name, for `slipway train MODEL --with NAME`: another framework, say."""
+    variants: Variants = ("fp32",)
+    """What is built of each version: `fp32`, as it was trained, and `int8` (`3-int8`), quantized.
+    `promotion` is about the first; the others are loaded beside it in staging."""
+    quantization: Quantization = Quantization()
+    """What an int8 variant may lose, and has to gain."""
+    batch: Batch = Batch()
+    """Batch scoring."""
     trusted_types: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Types beyond scikit-learn's own that the skops file of a version may contain."""
     inputs: dict[str, Column] = Field(default={})
@@ -200,6 +213,14 @@ class Model(Settings):
         if isinstance(data, dict) and not data.get("registered_model") and "name" in data:
             return data | {"registered_model": data["name"]}
         return data
+
+    @model_validator(mode="after")
+    def _variants_begin_as_trained(self) -> "Model":
+        if self.variants[0] != "fp32" or len(set(self.variants)) != len(self.variants):
+            raise ValueError(
+                f"variants {list(self.variants)}: fp32 comes first, and each stands once"
+            )
+        return self
 
     @model_validator(mode="after")
     def _registered_model_is_a_name(self) -> "Model":

@@ -53,6 +53,21 @@ MISTAKES = {
         "verification: {tolerence: 0.1}",
         ["verification.tolerence", "0.1", "max_label_flips, max_share_over_tolerance, tolerance"],
     ),
+    "a folder for batch jobs that depends on where one stands": (
+        "platform.yaml",
+        "batch: {locations: [/srv/tables, tables]}",
+        ["batch.locations.1", "'tables' is relative", "absolute"],
+    ),
+    "a result of every day in the same place": (
+        "models/iris.yaml",
+        "batch: {output: s3://bucket/scored}",
+        ["batch.output", "'s3://bucket/scored' is the same for every day", "{day}"],
+    ),
+    "an input that depends on where one stands": (
+        "models/iris.yaml",
+        "batch: {input: 'tables/{day}'}",
+        ["batch.input", "'tables/{day}' is relative", "absolute"],
+    ),
     "an unknown key of an input": (
         "models/iris.yaml",
         "inputs: {petal: {minimun: 0}}",
