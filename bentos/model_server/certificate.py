@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from bentos.model_server.contract import Contract, Scalar
+from bentos.model_server.contract import VARIANTS, Contract, Scalar, version_label
+from bentos.model_server.quantization import Quantization
 
 FORMAT_VERSION = 1
 
@@ -102,9 +103,14 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def passed(self) -> bool:
         """All three kinds of rows were compared, on enough of the given rows, within the limits."""
+        return self.is_complete and all(self.agrees(c) for c in self.comparisons)
+
+    @property
+    def is_complete(self) -> bool:
+        """All three kinds of rows were compared, on enough of the given rows."""
         kinds = {c.kind for c in self.comparisons}
         return kinds == {"reference", "thresholds", "edges"} and all(
-            c.rows > 0 and not c.lacks_given_rows and self.agrees(c) for c in self.comparisons
+            c.rows > 0 and not c.lacks_given_rows for c in self.comparisons
         )
 
     def agrees(self, comparison: Comparison) -> bool:
@@ -158,38 +164,57 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     libraries: dict[str, str]
     parity: Parity
     golden: Golden
+    quantization: Quantization | None = None
     http: HttpParity | None = None
+
+    @property
+    def parity_passed(self) -> bool:
+        """The graph answers as the trained model: within the limits, or within those of its
+        variant, which is not equal by design."""
+        if self.variant == VARIANTS[0]:
+            return self.parity.passed and self.quantization is None
+        return (
+            self.quantization is not None and self.quantization.passed and self.parity.is_complete
+        )
 
     @property
     def passed(self) -> bool:
         """Parity held offline and over HTTP."""
-        return self.parity.passed and self.http is not None and self.http.passed
+        return self.parity_passed and self.http is not None and self.http.passed
 
     def require_parity(self, contract: Contract, onnx_sha256: str) -> None:
         """Raise CertificateError unless this proves parity for exactly that contract and graph."""
         if self.onnx_sha256 != onnx_sha256:
             raise CertificateError(
-                f"the certificate of {self.model} version {self.version} is for ONNX digest "
+                f"the certificate of {self._name} is for ONNX digest "
                 f"{self.onnx_sha256[:12]}, but the model's digest is {onnx_sha256[:12]}: "
                 "the ONNX file was exchanged; export and verify the version again"
             )
         if self.contract_sha256 != contract.digest():
             raise CertificateError(
-                f"contract.json of {self.model} version {self.version} is not the one that was "
+                f"contract.json of {self._name} is not the one that was "
                 "verified: it was exchanged; export and verify the version again"
             )
-        if not self.parity.passed:
+        if not self.parity_passed:
             raise CertificateError(
-                f"{self.model} version {self.version} did not pass conversion_parity; "
-                "see the check's table of the worst rows"
+                f"{self._name} did not pass conversion_parity; {self._reasons()}"
             )
+
+    @property
+    def _name(self) -> str:
+        return f"{self.model} version {version_label(self.version, self.variant)}"
+
+    def _reasons(self) -> str:
+        if self.quantization is not None and self.quantization.refusals:
+            return " ".join(self.quantization.refusals)
+        return "see the check's table of the worst rows"
 
     def require(self, contract: Contract, onnx_sha256: str, bento_digest: str) -> None:
         """Raise CertificateError unless this proves parity, and that Bento over HTTP."""
         self.require_parity(contract, onnx_sha256)
         if not self.passed or self.http is None or self.http.bento_digest != bento_digest:
             raise CertificateError(
-                f"{self.model} version {self.version} has no passing smoke test of this Bento "
+                f"{self._name} has no passing smoke test of this Bento "
                 f"({bento_digest[:12]}); deploy it to staging and run smoke_test first"
             )
 

@@ -11,6 +11,9 @@ import msgspec
 
 FORMAT_VERSION = 1
 
+# As trained; and with int8 weights and activations.
+VARIANTS = ("fp32", "int8")
+
 Dtype = Literal["float32", "float64", "int32", "int64", "bool", "string"]
 Scalar = str | int | float | bool | None
 
@@ -150,6 +153,16 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def version_label(version: int | str, variant: str) -> str:
     """How clients name a version: `3`, or `3-int8` for a variant other than fp32."""
     return str(version) if variant == "fp32" else f"{version}-{variant}"
+
+
+def parse_label(label: str) -> tuple[int, str]:
+    """What `version_label` made: `3` → (3, "fp32"), `3-int8` → (3, "int8"). ValueError for others,
+    `3-fp32` among them: a version has one name."""
+    number, dash, variant = label.partition("-")
+    is_number = number.isascii() and number.isdigit() and number[0] != "0" and len(number) < 10
+    if not is_number or (dash and variant not in VARIANTS[1:]):
+        raise ValueError(f"version {label!r} is none: write 3, or 3-int8 for a variant of it")
+    return int(number), variant or VARIANTS[0]
 
 
 def decode_contract(data: bytes) -> Contract:

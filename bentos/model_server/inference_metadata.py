@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from bentos.model_server.contract import Contract
+from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.inference_response import PREDICTION, PROBABILITIES
 from bentos.model_server.tensor_rows import DATATYPES, TensorRows
 
@@ -64,5 +64,5 @@ def model_metadata(
         shape = [-1, len(inputs)]
         whole = TensorMetadata(rows.matrix_names[0], rows.matrix_datatype, shape)
         matrix = {"matrix": {**msgspec.to_builtins(whole), "columns": [i.name for i in inputs]}}
-    version = str(contract.version)
+    version = version_label(contract.version, contract.variant)
     return ModelMetadata(contract.model, [version], PLATFORM, inputs, outputs, matrix)

@@ -51,7 +51,7 @@ def model_info(model: LoadedModel, bento: str) -> ModelInfo:
         contract=contract,
         certificate=CertificateSummary(
             onnx_sha256=certificate.onnx_sha256,
-            parity_passed=certificate.parity.passed,
+            parity_passed=certificate.parity_passed,
             comparisons=certificate.parity.comparisons,
             limits=certificate.parity.limits,
             http=certificate.http,

@@ -41,7 +41,7 @@ class ModelTensors:
         datatypes = {PREDICTION: datatype_of(golden.prediction)}
         if contract.outputs.probabilities is not None:
             datatypes[PROBABILITIES] = "FP64"
-        self.outputs = OutputTensors(contract.model, str(contract.version), datatypes)
+        self.outputs = OutputTensors(contract.model, version_header(contract), datatypes)
         self.metadata = msgspec.json.encode(model_metadata(contract, self.rows, datatypes))
 
 
@@ -139,8 +139,9 @@ class OpenInferenceRoutes:
             self._tensors = ModelTensors(model)
         match = MODEL_PATH.fullmatch(request.path)
         contract = model.contract
-        served = (None, str(contract.version), version_header(contract))
-        if match is None or match["model"] != contract.model or match["version"] not in served:
+        label = version_header(contract)
+        is_served = match and match["model"] == contract.model and match["version"] in (None, label)
+        if not is_served:
             what = clean(request.path.removeprefix("/v2/"), 200)
-            raise unknown_model(what, contract.model, version_header(contract))
+            raise unknown_model(what, contract.model, label)
         return self._tensors

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from bentos.model_server.contract import Contract
+from bentos.model_server.contract import Contract, version_label
 from bentos.model_server.inference_metadata import ModelMetadata, ServerMetadata
 from bentos.model_server.inference_request import InferRequest
 from bentos.model_server.inference_response import InferResponse
@@ -66,5 +66,9 @@ def v2_paths(contract: Contract) -> Schema:
         "/v2/health/live": get("server_live", "Whether the process is alive.", anything),
         "/v2/health/ready": get("server_ready", "Whether to send requests here.", anything, "503"),
         **_model(contract, path, ""),
-        **_model(contract, f"{path}/versions/{contract.version}", "_of_version"),
+        **_model(
+            contract,
+            f"{path}/versions/{version_label(contract.version, contract.variant)}",
+            "_of_version",
+        ),
     }

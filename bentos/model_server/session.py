@@ -164,6 +164,13 @@ class ModelSession:
                 f"the contract states {stated}"
             )
 
+    @property
+    def label_type(self) -> str:
+        """Of the prediction's elements, as the graph states it: `string`, `int64`, `float`, …"""
+        types = {output.name: output.type for output in self._session.get_outputs()}
+        stated: str = types[self.contract.outputs.prediction]
+        return stated.removeprefix("tensor(").removesuffix(")")
+
     @classmethod
     def load(cls, path: Path, contract: Contract, threads: int = 1) -> "ModelSession":
         """Read `model.onnx` once and load what was read, so that what was hashed is what runs."""
@@ -185,8 +192,13 @@ class ModelSession:
 
     def run(self, arrays: Feeds) -> Predictions:
         """Score arrays as `feeds` makes them."""
+        labels, probabilities = self.compute(arrays)
+        return Predictions(labels.tolist(), probabilities)
+
+    def compute(self, arrays: Feeds) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+        """What `run` answers, as arrays: the labels (rows,) and the probabilities."""
         result = self._session.run(self._outputs, arrays)
         labels = np.asarray(result[0])
         if labels.ndim > 1:
             labels = labels.reshape(len(labels), -1)[:, 0]
-        return Predictions(labels.tolist(), np.asarray(result[1]) if len(result) > 1 else None)
+        return labels, np.asarray(result[1]) if len(result) > 1 else None

@@ -22,6 +22,7 @@ from bentos.model_server.contract import (
 )
 from bentos.model_server.golden import answers
 from bentos.model_server.session import ModelSession
+from tests.bentos.model_server.variants import quantization
 
 IRIS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 SPECIES = ("setosa", "versicolor", "virginica")
@@ -81,6 +82,7 @@ def certify(onnx: bytes, contract: Contract, rows: list[dict[str, Scalar]]) -> C
             single=tuple(answers(session.predict([row]))[0] for row in values),
             batch=tuple(answers(session.predict(values))),
         ),
+        quantization=quantization() if contract.variant != "fp32" else None,
     )
 
 
