@@ -1,10 +1,15 @@
 """Training sets: features as they were at the moments of the labels (point-in-time joins)."""
 
+import atexit
+import sys
 import warnings
+from copy import copy
+from datetime import timedelta
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureService, FeatureStore
+from feast import FeatureService, FeatureStore, FeatureView
 from feast.errors import FeatureServiceNotFoundException
 
 from feature_repo.describe import describe
@@ -35,6 +40,7 @@ def training_set(
     entity_frame: pd.DataFrame,
     *,
     created_by_then: bool = True,
+    with_stale: bool = False,
 ) -> pd.DataFrame:
     """The entity frame's columns, rows, order and index, and the features of the service.
 
@@ -44,9 +50,11 @@ def training_set(
     A feature is the one of the newest row with event_timestamp <= the entity's, if that is not
     older than the view's TTL; else it is missing: NaN or None, and integers and booleans get
     pandas' nullable dtypes then. created_by_then: leave out rows that were written after the
-    entity's moment, which nobody could have served then (corrections, late data).
-    TrainingSetError, SourceError.
+    entity's moment, which nobody could have served then (corrections, late data). with_stale: as if
+    no view had a TTL. TrainingSetError, SourceError.
     """
+    if with_stale:
+        store = _without_ttl(store)
     found = _service(store, service)
     described = _described(store, found)
     _check(described, entity_frame)
@@ -68,6 +76,38 @@ def training_set(
     }
     result = pd.DataFrame(features).set_axis(entity_frame.index)
     return pd.concat([entity_frame, result], axis="columns")
+
+
+@atexit.register
+def _let_go() -> None:
+    """Of the connection that Feast's joins left with ibis: DuckDB's binding prints a page of leaks
+    where it outlives the interpreter, as it does once torch was imported."""
+    if ibis := sys.modules.get("ibis"):
+        ibis.options.default_backend = None
+
+
+class _AgelessRegistry:
+    """A registry whose feature views have no TTL."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def get_any_feature_view(self, *arguments: Any, **options: Any) -> Any:
+        """As `BaseRegistry` has it."""
+        view = self._registry.get_any_feature_view(*arguments, **options)
+        if isinstance(view, FeatureView):
+            view = copy(view)
+            view.ttl = timedelta(0)  # Feast's way to say none
+        return view
+
+
+def _without_ttl(store: FeatureStore) -> FeatureStore:
+    same = copy(store)
+    same._registry = _AgelessRegistry(store.registry)
+    return same
 
 
 def _service(store: FeatureStore, service: str) -> FeatureService:
