@@ -112,6 +112,18 @@ def train(
     return registered
 
 
+def named(model: Model, name: str | None) -> Model:
+    """The model with the training of that name as its `training`; TrainingError lists the names."""
+    if name is None:
+        return model
+    if name not in model.trainings:
+        raise TrainingError(
+            f"models/{model.name}.yaml: trainings: there is no {name!r}; "
+            f"names: {', '.join(sorted(model.trainings)) or 'none'}"
+        )
+    return model.model_copy(update={"training": model.trainings[name]})
+
+
 def resolve(model: Model) -> TrainingFunction:
     """The function that `training` names; TrainingError if there is none."""
     where = f"models/{model.name}.yaml"

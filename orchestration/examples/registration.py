@@ -1,4 +1,4 @@
-"""Log a trained scikit-learn model as an MLflow run and register it as a model version.
+"""Log a trained model as an MLflow run and register it as a model version.
 
 Everything goes through one explicit client: MLflow's fluent API would move the process-wide
 tracking URI, and would call the model through pyfunc to validate the input example, which cannot
@@ -8,14 +8,14 @@ work for a text pipeline nor with MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false.
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from orchestration.examples.sklearn_flavor import save_sklearn
 from orchestration.training import RegisteredVersion, Target, mlflow_client
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ REFERENCE_ROWS = 2000
 HOLD_OUT = "holdout/holdout.parquet"
 LABEL = "label"
 EXAMPLE_ROWS = 5
-# Named, because MLflow's own inference of them imports the model in a child process (5-9 s).
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class Trained:
     reference: rows of the population that it is made for, where those it was fitted on are not.
     trusted_types: what skops has to be told to trust beyond its own list.
     started: seconds since the epoch, when training began.
+    save: writes the model's folder as its MLflow flavour has it.
     """
 
     estimator: Any
@@ -52,6 +51,19 @@ class Trained:
     started: float = field(default_factory=time.time)
     held_out: "tuple[pd.DataFrame, pd.Series[str]] | None" = None
     reference: "pd.DataFrame | None" = None
+    save: "Callable[[Trained, Any, Path], None]" = save_sklearn
+
+    @property
+    def example(self) -> "pd.DataFrame":
+        """The first rows, as a request would have them."""
+        return self.features.head(EXAMPLE_ROWS)
+
+    @property
+    def signature(self) -> Any:
+        """The columns, and the label."""
+        from mlflow.models import infer_signature
+
+        return infer_signature(self.example, self.labels.head(EXAMPLE_ROWS).rename("prediction"))
 
 
 def log_and_register(target: Target, trained: Trained) -> RegisteredVersion:
@@ -178,26 +190,15 @@ def _log_model(client: Any, run_id: str, trained: Trained, folder: Path) -> str:
 
 
 def _save(trained: Trained, logged: Any, run_id: str, folder: Path) -> None:
-    import mlflow.sklearn
-    from mlflow.models import Model, infer_signature
+    from mlflow.models import Model
 
-    example = trained.features.head(EXAMPLE_ROWS)
-    labels = trained.labels.head(EXAMPLE_ROWS).rename("prediction")
-    mlflow.sklearn.save_model(
-        trained.estimator,
-        str(folder),
-        mlflow_model=Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            model_id=logged.model_id,
-            run_id=run_id,
-        ),
-        serialization_format="skops",
-        skops_trusted_types=list(trained.trusted_types),
-        signature=infer_signature(example, labels),
-        input_example=example,
-        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+    model = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        run_id=run_id,
     )
+    trained.save(trained, model, folder)
 
 
 def _log_metrics(client: Any, run_id: str, model_id: str, trained: Trained) -> None:

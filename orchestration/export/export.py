@@ -89,7 +89,7 @@ def convert(native: NativeModel) -> Converted:
 
 
 def _convert_estimator(native: NativeModel) -> Converted:
-    from orchestration.export import boosters, lightgbm_models  # noqa: F401  they register
+    from orchestration.export import boosters, lightgbm_models, pytorch  # noqa: F401  they register
     from orchestration.export.compose import estimate
 
     graph = Graph()

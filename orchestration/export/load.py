@@ -11,10 +11,9 @@ from orchestration.export.errors import UnservableModel
 from orchestration.export.native import Flavor, NativeModel
 from orchestration.export.native_boosters import trained_columns
 from orchestration.export.signature import Signature, read_example, read_signature, within
-from orchestration.export.trusted_types import TRUSTED_TYPES
+from orchestration.export.skops_files import SKOPS_FIX, import_booster, load_skops
 
-SUPPORTED: tuple[Flavor, ...] = ("sklearn", "xgboost", "lightgbm", "onnx")
-_SKOPS_FIX = "log it again with mlflow.sklearn.log_model(..., serialization_format='skops')"
+SUPPORTED: tuple[Flavor, ...] = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch")
 
 
 def load_native(folder: Path, trusted_types: tuple[str, ...] = ()) -> NativeModel:
@@ -31,13 +30,14 @@ def load_native(folder: Path, trusted_types: tuple[str, ...] = ()) -> NativeMode
         if flavor in flavors:
             model = _LOADERS[flavor](folder, flavors[flavor], trusted_types)
             signature = _signature(mlmodel, flavor, model)
-            return NativeModel(
-                flavor, model, signature, read_example(folder, mlmodel, signature.fields)
-            )
+            example = read_example(folder, mlmodel, signature.fields)
+            if flavor == "pytorch" and model.preprocessing and not _is_table(mlmodel):
+                example = None  # of the matrix behind the preprocessing
+            return NativeModel(flavor, model, signature, example)
     found = sorted(set(flavors) - {"python_function"}) or sorted(flavors)
     raise UnservableModel(
         f"the model's flavors are {found}; supported are {', '.join(SUPPORTED)}: log it with one "
-        "of mlflow.sklearn, mlflow.xgboost, mlflow.lightgbm or mlflow.onnx"
+        "of mlflow.sklearn, mlflow.xgboost, mlflow.lightgbm, mlflow.onnx or mlflow.pytorch"
     )
 
 
@@ -49,6 +49,11 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UnservableModel(f"{folder / 'MLmodel'} is empty; log the model again")
     return document
+
+
+def _is_table(mlmodel: Mapping[str, Any]) -> bool:
+    """Whether the input example has named columns."""
+    return (mlmodel.get("saved_input_example_info") or {}).get("type") == "dataframe"
 
 
 def _signature(mlmodel: Mapping[str, Any], flavor: Flavor, model: Any) -> Signature:
@@ -65,57 +70,13 @@ def _load_sklearn(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
     if serialization != "skops":
         raise UnservableModel(
             f"the model is stored as {serialization}, which runs code when it is loaded; "
-            + _SKOPS_FIX
+            + SKOPS_FIX
         )
-    return _load_skops(within(folder, str(conf.get("pickled_model", "model.skops"))), trusted)
-
-
-def _load_skops(path: Path, trusted: tuple[str, ...]) -> Any:
-    import skops.io
-
-    if not path.is_file():
-        raise UnservableModel(f"{path.name} is missing from the model; log it again")
-    try:
-        unknown = sorted(
-            set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES) - set(trusted)
-        )
-        _require_packages(path)
-        if not unknown:
-            return skops.io.load(path, trusted=[*TRUSTED_TYPES, *trusted])
-    except UnservableModel:
-        raise
-    except Exception as error:  # skops raises whatever the broken file provokes
-        raise UnservableModel(f"{path.name} cannot be read ({error}); {_SKOPS_FIX}") from error
-    raise UnservableModel(
-        f"{path.name} contains types that are not trusted: {', '.join(unknown)}; if they are "
-        "yours, list them under trusted_types in the model's YAML"
-    )
-
-
-def _require_packages(path: Path) -> None:
-    """A pipeline may hold a booster: say so before its import fails."""
-    import zipfile
-
-    schema = zipfile.ZipFile(path).read("schema.json").decode()
-    for package in ("xgboost", "lightgbm"):
-        if f'"{package}.' in schema:
-            _import_booster(package)
-
-
-def _import_booster(package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UnservableModel(
-            f"the model needs {package}, which is not installed here: "
-            ".venv/bin/uv pip install -e '.[boost]'"
-        ) from error
+    return load_skops(within(folder, str(conf.get("pickled_model", "model.skops"))), trusted)
 
 
 def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
-    xgboost = _import_booster("xgboost")
+    xgboost = import_booster("xgboost")
     classes = {
         f"xgboost.{module}.{name}": getattr(xgboost, name)
         for module, names in (
@@ -140,11 +101,11 @@ def _load_xgboost(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...
 
 
 def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
-    lightgbm = _import_booster("lightgbm")
+    lightgbm = import_booster("lightgbm")
     path = within(folder, str(conf.get("data", "model.lgb")))
     if str(conf.get("model_class", "lightgbm.basic.Booster")) != "lightgbm.basic.Booster":
         if conf.get("serialization_format") == "skops":
-            return _load_skops(path, trusted)
+            return load_skops(path, trusted)
         raise UnservableModel(
             "the LightGBM estimator is stored as pickle, which runs code when it is loaded; log "
             "it again with mlflow.lightgbm.log_model(..., serialization_format='skops')"
@@ -153,6 +114,12 @@ def _load_lightgbm(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ..
         return lightgbm.Booster(model_file=str(path))
     except Exception as error:  # LightGBM raises its own error for a missing or broken file
         raise UnservableModel(f"LightGBM cannot read the model: {error}; log it again") from error
+
+
+def _load_pytorch(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+    from orchestration.export.pytorch import load_torch
+
+    return load_torch(folder, _read_mlmodel(folder), trusted)
 
 
 def _load_onnx(folder: Path, conf: Mapping[str, Any], trusted: tuple[str, ...]) -> bytes:
@@ -167,4 +134,5 @@ _LOADERS = {
     "xgboost": _load_xgboost,
     "lightgbm": _load_lightgbm,
     "onnx": _load_onnx,
+    "pytorch": _load_pytorch,
 }

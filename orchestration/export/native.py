@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestration.export.onnx_native import LoggedGraph
 
 Kind = Literal["classification", "regression"]
-Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx"]
+Flavor = Literal["sklearn", "xgboost", "lightgbm", "onnx", "pytorch"]
 
 _PANDAS = {
     "float32": "float32",
@@ -41,7 +41,7 @@ _PANDAS = {
 class NativeModel:
     """A loaded model version.
 
-    model: an estimator, a Booster, or the bytes of an ONNX file.
+    model: an estimator, a Booster, a TorchModel, or the bytes of an ONNX file.
     example: the rows logged with it, columns named as the signature's fields; None if none.
     """
 
@@ -62,6 +62,9 @@ class NativeModel:
         """Classification or regression; UnservableModel for a clusterer and the like."""
         if self.flavor == "onnx":
             return self.logged.outputs.kind
+        if self.flavor == "pytorch":
+            kind: Kind = self.model.meaning.kind
+            return kind
         if type(self.model).__name__ == "Booster":
             return "classification" if self.labels else "regression"
         from sklearn.base import is_classifier, is_regressor
@@ -199,6 +202,7 @@ class NativeModel:
         modules = {type(step).__module__.split(".")[0] for step in [self.model, *steps]}
         names |= {"xgboost-cpu", "xgboost"} if "xgboost" in modules else set()
         names |= {"lightgbm"} & modules
+        names |= {"onnxscript", "torch"} if self.flavor == "pytorch" else set()
         found = {}
         for name in sorted(names):
             try:

@@ -144,9 +144,14 @@ class Registry(dg.ConfigurableResource):  # type: ignore[type-arg]
                 return None
             return Path(client.download_artifacts(run_id, path, str(folder)))
 
-    def log_files(self, version: "ModelVersion", folder: Path, names: list[str]) -> str | None:
-        """Store files as artifacts of the version's run; returns where, or None without a run."""
-        destination = f"{ARTIFACT_FOLDER}/{version.name}-v{version.version}"
+    def log_files(
+        self, version: "ModelVersion", folder: Path, names: list[str], below: str = ""
+    ) -> str | None:
+        """Store files as artifacts of the version's run; returns where, or None without a run.
+
+        below: a folder in the version's own, for a variant's files.
+        """
+        destination = f"{ARTIFACT_FOLDER}/{version.name}-v{version.version}/{below}".rstrip("/")
         with self._errors() as client:
             for name in names:
                 if version.run_id:

@@ -80,7 +80,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The version that has the most traffic in production, None where there is none."""
         with self.open_ledger() as ledger:
             live = most_traffic(ledger.state("production", model).live)
-        return Champion(live.version, live.onnx_sha256) if live else None
+        return Champion(live.version, live.onnx_sha256, live.variant) if live else None
 
     @contextmanager
     def traffic(self) -> Iterator[Traffic]:

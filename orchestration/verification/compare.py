@@ -81,6 +81,16 @@ def answers(
     return [Answered(label, tuple(p)) for label, p in zip(result.labels, table, strict=True)]
 
 
+def is_sound(answer: Answered | None) -> bool:
+    """There is an answer, and no number of it is NaN or infinite."""
+    if answer is None:
+        return False
+    numbers = answer.probabilities
+    if numbers is None:
+        numbers = (answer.label,) if isinstance(answer.label, float) else ()
+    return all(map(math.isfinite, numbers))
+
+
 def difference(expected: Answered, actual: Answered | None, regression: bool) -> float:
     """Largest difference of a probability, or of the value relative to max(1, |value|).
 
