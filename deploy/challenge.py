@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from bentos.model_server.contract import VARIANTS, version_label
+
 Metric = Literal["accuracy", "f1", "roc_auc", "rmse"]
 _LOWER_IS_BETTER = ("rmse",)
 
@@ -15,11 +17,17 @@ class ChallengeError(ValueError):
     """Why a version may not replace the one in production by itself."""
 
 
-class Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The version in production, as it was compared."""
 
     version: int
     onnx_sha256: str
+    variant: str = VARIANTS[0]
+
+    @property
+    def label(self) -> str:
+        """How clients name it."""
+        return version_label(self.version, self.variant)
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -81,7 +89,7 @@ class Challenge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             return "production serves no version: nothing to compare with"
         if self.unopposed:
             return "production serves this very graph"
-        found, other = self.comparison, f"version {self.champion.version} in production"
+        found, other = self.comparison, f"version {self.champion.label} in production"
         if found is None:
             return f"not compared with {other}: {self.failure or 'nobody knows why'}"
         scores = f"{found.metric} {found.candidate:.4g}, {other} {found.production:.4g}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bentos.model_server.contract import VARIANTS
 from deploy.events import Live, State
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
@@ -43,5 +44,7 @@ def live_clusters(ledger: Ledger) -> set[str]:
 
 
 def most_traffic(live: Sequence[Live]) -> Live | None:
-    """The one with the most traffic, which has MLflow's alias; of two with as much, the older."""
-    return max(live, key=lambda item: (item.weight, -item.version), default=None)
+    """The one with the most traffic, which has MLflow's alias; of two with as much, the older, and
+    of that the one as it was trained."""
+    ranked = sorted(live, key=lambda item: (item.version, item.variant != VARIANTS[0]))
+    return max(ranked, key=lambda item: item.weight, default=None)

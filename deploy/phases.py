@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bentos.model_server.contract import VARIANTS
 from deploy.events import Action, Actor, Change, Counters, Event, Live, Phase, State
 from deploy.gateway.routes import cluster_name
 from deploy.targets.base import Target
@@ -28,9 +29,13 @@ def without(live: tuple[Live, ...], *labels: str | None) -> tuple[Live, ...]:
 
 def stable_beside(live: tuple[Live, ...], label: str) -> Live | None:
     """The version that the one called `label` is to replace: the one with most traffic, and the
-    newest of those; None where no other has any."""
+    newest of those, as it was trained; None where no other has any."""
     others = [item for item in without(live, label) if item.weight > 0]
-    return max(others, key=lambda item: (item.weight, item.version), default=None)
+    return max(
+        others,
+        key=lambda item: (item.weight, item.version, item.variant == VARIANTS[0]),
+        default=None,
+    )
 
 
 def began(phase: Phase, event: Event) -> str:

@@ -153,7 +153,7 @@ def _proof(live: Live, certificate: Certificate | None) -> Proof:
     comparisons = certificate.parity.comparisons
     return Proof(
         sha256=live.certificate_sha256,
-        parity=certificate.parity.passed,
+        parity=certificate.parity_passed,
         http=certificate.http.passed if certificate.http else None,
         rows=sum(item.rows for item in comparisons),
         label_flips=sum(item.label_flips for item in comparisons),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from deploy.analysis.verdict import Analysis
 from deploy.changes import head
-from deploy.events import Action, Phase, State
+from deploy.events import Action, Live, Phase, State
 from deploy.history import last_healthy
 from deploy.ledger import Ledger
 from deploy.phases import stable_beside
@@ -15,7 +15,11 @@ from serving_config.release import ReleasePolicy
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks for what. Only a person may put an older version in front of a newer one."""
+    """Who asks for what. Only a person may put an older version in front of a newer one, and give
+    or take a variant's traffic.
+
+    beside: live without traffic where another version has it, as variants come to staging.
+    """
 
     release: Release
     environment: str
@@ -24,15 +28,29 @@ class Request:
     dagster_run: str | None = None
     older_allowed: bool = False
     policy: ReleasePolicy = field(default_factory=lambda: ReleasePolicy(bake_seconds=0))
+    beside: bool = False
+
+    def superseded_by(self, state: State) -> Live | None:
+        """What is live already and stays, where no person has asked: a newer version, or another
+        variant of this one that has traffic."""
+        subject, takes_traffic = self.release.live(), not self.beside
+        stays = [
+            live
+            for live in state.live
+            if live.version > subject.version
+            or (takes_traffic and live.weight and _is_variant_of(live, subject))
+        ]
+        if self.older_allowed:
+            return None
+        return max(stays, key=lambda live: live.version, default=None)
+
+
+def _is_variant_of(live: Live, other: Live) -> bool:
+    return live.version == other.version and live.variant != other.variant
 
 
 # Golden requests to the candidate, which is live without traffic in that state.
 Gate = Callable[[Request, State], Analysis]
-
-
-def superseded(state: State, version: int) -> bool:
-    """Whether a newer version is live already."""
-    return any(live.version > version for live in state.live)
 
 
 def watched_bake(ledger: Ledger, request: Request) -> Phase | None:
@@ -44,7 +62,7 @@ def watched_bake(ledger: Ledger, request: Request) -> Phase | None:
     phase, subject = last.phase if last else None, release.live()
     if phase is None or phase.name != "bake" or request.policy.policy == "direct":
         return None
-    if not request.older_allowed and superseded(state, subject.version):
+    if request.beside or request.superseded_by(state) is not None:
         return None
     if stable_beside(state.live, subject.label) is None:
         return None

@@ -34,10 +34,11 @@ from deploy.events import (
 )
 from deploy.ledger import Ledger
 from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
-from deploy.request import Gate, Request, superseded, watched_bake
+from deploy.request import Gate, Request, watched_bake
 from deploy.targets.base import Target, TargetError
+from deploy.weights import require_idle
 
-__all__ = ["Gate", "GateError", "Outcome", "Request", "roll_out", "superseded", "watched_bake"]
+__all__ = ["Gate", "GateError", "Outcome", "Request", "roll_out", "watched_bake"]
 
 
 class GateError(RuntimeError):
@@ -47,10 +48,10 @@ class GateError(RuntimeError):
 @dataclass(frozen=True)
 class Outcome:
     """What a rollout did. started: a canary's first phase began, which the controller takes
-    further; `deploy.history.release_result` tells how it ended. superseded: a newer version is
-    live and nothing was changed."""
+    further; `deploy.history.release_result` tells how it ended. loaded: live without traffic.
+    superseded: see `Request.superseded_by`; nothing was changed."""
 
-    status: Literal["deployed", "started", "unchanged", "superseded"]
+    status: Literal["deployed", "loaded", "started", "unchanged", "superseded"]
     state: State
     event: Event | None = None
 
@@ -73,7 +74,7 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
     release.require_certificate(environment)
     before, last = head(ledger, environment, release.model)
     subject = release.live()
-    if not request.older_allowed and superseded(before, subject.version):
+    if request.superseded_by(before) is not None:
         return Outcome("superseded", before)
     if (bakes := watched_bake(ledger, request)) is not None:
         raise ReleaseInProgressError(
@@ -81,12 +82,13 @@ def roll_out(ledger: Ledger, target: Target, request: Request, gate: Gate | None
             f"for its end, `slipway rollback {release.model}`, or release by the policy direct"
         )
     rollout = _Rollout(ledger, target, request, before, last)
+    mine, stable = find(before.live, subject.label), stable_beside(before.live, subject.label)
+    if request.beside and stable is not None:
+        return rollout.loaded()
     if rollout.is_in_progress():
         return rollout.again("started")
-    mine = find(before.live, subject.label)
     if mine is not None and (mine.bento_digest, mine.weight) == (subject.bento_digest, 100):
         return rollout.again("unchanged")
-    stable = stable_beside(before.live, subject.label)
     if request.policy.policy == "direct" or stable is None:
         return rollout.direct()
     if gate is None:
@@ -194,6 +196,21 @@ class _Rollout:
         state = event.state
         tidy(self.ledger, self.target, state.environment, state.model)
         return Outcome("deployed", self.ledger.state(state.environment, state.model), event)
+
+    def loaded(self) -> Outcome:
+        """Live without traffic; what serves goes on, and so does a release in progress."""
+        mine = find(self.before.live, self.subject.label)
+        if mine is not None and mine.bento_digest == self.subject.bento_digest:
+            return self.again("unchanged")
+        with ready_server(self.ledger, self.target, self.request.release, self.request.environment):
+            event = self._patiently(_Rollout._load_in_place)
+        return replace(self._done(event), status="loaded")
+
+    def _load_in_place(self) -> Event:
+        """Another build of it leaves, if that has no part in what goes on."""
+        if find(self.before.live, self.subject.label) is not None:
+            require_idle(self.before, self.subject.label, self.last)
+        return self._load()
 
     def beside(self, stable: Live, gate: Gate) -> Outcome:
         """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""

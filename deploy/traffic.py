@@ -28,9 +28,9 @@ from deploy.weights import (
     NothingToRollBackToError,
     NotLiveError,
     TrafficError,
+    require_idle,
     require_live,
     require_room_beside,
-    weights_of,
     whole_weights,
 )
 
@@ -119,7 +119,7 @@ class Traffic:
         if last is not None and (last.action, last.label) == ("retire", label):
             self.target.route()
             return last  # again, after a kill in between
-        subject = _require_idle(state, label, last)
+        subject = require_idle(state, label, last)
         live = without(state.live, label)
         change = actor.change(state, "retire", subject, live, continued(last))
         return carry_out(self.ledger, self.target, change)
@@ -173,21 +173,3 @@ class Traffic:
 
 def _with_weight(live: Live, weight: int) -> Live:
     return live.with_share(weight, 0 if weight else live.mirror)
-
-
-def _require_idle(state: State, label: str, last: Event | None) -> Live:
-    """The live version of that label, which has no traffic and no part in a release."""
-    live = require_live(state, label)
-    phase = last.phase if last else None
-    if live.weight:
-        raise TrafficError(
-            f"version {label}: it has {live.weight} % of the traffic of {state.model} in "
-            f"{state.environment}; give that to another version first ({weights_of(state)})"
-        )
-    stable = phase.stable.label if phase is not None and phase.stable is not None else None
-    if phase is not None and label in {phase.candidate, stable}:
-        raise TrafficError(
-            f"version {label}: it has a part in the release of version {phase.candidate} "
-            f"({phase.name}) that is in progress: wait for it, or `slipway rollback {state.model}`"
-        )
-    return live

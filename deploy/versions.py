@@ -1,6 +1,7 @@
 """The files of one model version: what the steps of the lifecycle hand on."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from bentos.model_server.certificate import (
     Golden,
     decode_certificate,
 )
-from bentos.model_server.contract import Contract, decode_contract
+from bentos.model_server.contract import Contract, decode_contract, parse_label
+from bentos.model_server.quantization import Quantization
 from deploy.challenge import Challenge, decode_challenge
 from deploy.events import Live
 from deploy.home import Home, write_atomically
@@ -35,9 +37,21 @@ def _proved(certificate: Certificate) -> tuple[str, str, Golden]:
     return certificate.onnx_sha256, certificate.contract_sha256, certificate.golden
 
 
+def _first_measured(before: Certificate, after: Certificate) -> Quantization | None:
+    first, now = before.quantization, after.quantization
+    if first is None or now is None or not first.passed:
+        return now
+    as_first = msgspec.structs.replace(
+        now,
+        rows_per_second=first.rows_per_second,
+        base_rows_per_second=first.base_rows_per_second,
+    )
+    return first if as_first == first else now
+
+
 @dataclass(frozen=True)
 class VersionFolder:
-    """`<versions>/<model>/<version>/`. Every file is replaced by rename, never half-written."""
+    """`<versions>/<model>/<label>/`. Every file is replaced by rename, never half-written."""
 
     path: Path
 
@@ -100,14 +114,18 @@ class VersionFolder:
     def write_parity(self, certificate: Certificate) -> Certificate:
         """Write a certificate that knows of no smoke test, and return what was written.
 
-        The smoke test of the very same graph and golden rows stays proved.
+        The smoke test of the very same graph and golden rows stays proved. What a variant gains
+        comes out otherwise each time it is measured: the first figures that passed stay, so that
+        the same graph gives the same Bento.
         """
         try:
             before = self.certificate()
         except (MissingFileError, CertificateError):
             before = None
         if before is not None and _proved(before) == _proved(certificate):
-            certificate = msgspec.structs.replace(certificate, http=before.http)
+            certificate = msgspec.structs.replace(
+                certificate, http=before.http, quantization=_first_measured(before, certificate)
+            )
         self.write_certificate(certificate)
         return certificate
 
@@ -127,17 +145,40 @@ class VersionFolder:
 def built_release(home: Home, model: str, version: int | str) -> Release:
     """The Bento that was built of the version, with the version's latest certificate.
 
-    Raises MissingFileError where it was not built, ReleaseError where it was changed since.
+    Raises MissingFileError where it was not built or not proved, ReleaseError where it was changed
+    since.
     """
     folder = VersionFolder.of(home.versions, model, version)
-    built = folder.bento()
-    release = Release.load(built.tag, home.bentoml, folder.certificate())
+    fix = f"`slipway release {model} --version {version}` builds and proves it on the way"
+    try:
+        built = folder.bento()
+    except MissingFileError as error:
+        listed = ", ".join(built_labels(home, model)) or "none"
+        raise MissingFileError(
+            f"{model} version {version} is not built here (built: {listed}): {fix}"
+        ) from error
+    try:
+        certificate = folder.certificate()
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{model} version {version} was exported anew and is not proved yet: {fix}"
+        ) from error
+    release = Release.load(built.tag, home.bentoml, certificate)
     if release.bundle.digest != built.digest:
         raise ReleaseError(
             f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
             f"{built.digest[:12]} was built; materialize the bento asset again"
         )
     return release
+
+
+def built_labels(home: Home, model: str) -> list[str]:
+    """Versions and variants of which a Bento was built, the oldest first."""
+    found = []
+    for bento in (home.versions / model).glob("*/bento.json"):
+        with suppress(ValueError):  # not a version's folder
+            found.append((parse_label(bento.parent.name), bento.parent.name))
+    return [label for _, label in sorted(found)]
 
 
 def live_release(home: Home, live: Live) -> Release:
@@ -147,7 +188,7 @@ def live_release(home: Home, live: Live) -> Release:
     the one on the ledger any more.
     """
     model = live.bento.partition(":")[0]
-    certificate = VersionFolder.of(home.versions, model, live.version).certificate()
+    certificate = VersionFolder.of(home.versions, model, live.label).certificate()
     release = Release.load(live.bento, home.bentoml, certificate)
     if release.bundle.digest != live.bento_digest:
         raise ReleaseError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.events import Live, State
+from deploy.events import Event, Live, State
 from deploy.phases import find
 from deploy.release import Release
 
@@ -67,3 +67,21 @@ def require_room_beside(state: State, release: Release) -> None:
             f"another build of {where} is live in {state.environment} ({beside.bento}): promote "
             "this one instead, or retire that one"
         )
+
+
+def require_idle(state: State, label: str, last: Event | None) -> Live:
+    """The live version of that label, which has no traffic and no part in a release."""
+    live = require_live(state, label)
+    phase = last.phase if last else None
+    if live.weight:
+        raise TrafficError(
+            f"version {label}: it has {live.weight} % of the traffic of {state.model} in "
+            f"{state.environment}; give that to another version first ({weights_of(state)})"
+        )
+    stable = phase.stable.label if phase is not None and phase.stable is not None else None
+    if phase is not None and label in {phase.candidate, stable}:
+        raise TrafficError(
+            f"version {label}: it has a part in the release of version {phase.candidate} "
+            f"({phase.name}) that is in progress: wait for it, or `slipway rollback {state.model}`"
+        )
+    return live

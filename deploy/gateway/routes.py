@@ -1,8 +1,9 @@
 """Routes as a pure function of what is live.
 
 What a request can say: `X-Environment`, `/models/{model}/…` in front of the server's own path,
-a version to pin by `X-Model-Version` or `/models/{model}/versions/{version}/…`, and who it is from
-by `X-Session-ID` or its API key, so that it stays on its side of a split.
+a version to pin by `X-Model-Version`, `/models/{model}/versions/{version}/…` or the path of the
+Open Inference Protocol, and who it is from by `X-Session-ID` or its API key, so that it stays on
+its side of a split.
 """
 
 import re
@@ -156,12 +157,15 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
         detail = f"no version of {model} is live in {environment}"
         return [_problem(anywhere, 503, detail, [*named, _header("retry-after", "5")])]
     timeout: Json = {"timeout": f"{routing.response_timeout:.3f}s"}
-    by_path, by_header = [], []
+    by_path, by_protocol, by_header = [], [], []
     for live in state.live:
         action = timeout | {"cluster": cluster_name(environment, model, live)}
         path = f"{prefix}/versions/{live.label}"
         match = {"path_separated_prefix": path, "headers": [where]}
         by_path.append(_forward(match, action, path, environment))
+        path = f"{prefix}/v2/models/{model}/versions/{live.label}"
+        match = {"path_separated_prefix": path, "headers": [where]}
+        by_protocol.append(_forward(match, action, prefix or None, environment))
         exact = {"name": "x-model-version", "string_match": {"exact": live.label}}
         match = here | {"headers": [where, exact]}
         by_header.append(_forward(match, action, prefix or None, environment))
@@ -169,11 +173,14 @@ def _model_routes(routing: Routing, state: State, prefix: str) -> list[Json]:
     unknown = f"this version of {model} is not live in {environment}; live: {labels}"
     versions = {"path_separated_prefix": f"{prefix}/versions", "headers": [where]}
     by_path.append(_problem(versions, 404, unknown, named))
+    versions = versions | {"path_separated_prefix": f"{prefix}/v2/models/{model}/versions"}
+    by_protocol.append(_problem(versions, 404, unknown, named))
     by_header.append(_problem(here | {"headers": [where, pinned]}, 404, unknown, named))
     action = timeout | _weighted(state, routing.sticky.get(environment, ()))
     weighted = _split_route(anywhere, state, action, prefix or None)
     # A version in the path goes before one in the header.
-    return [*([_with_slash(prefix), *by_path] if prefix else []), *by_header, weighted]
+    of_page = [_with_slash(prefix), *by_path] if prefix else []
+    return [*of_page, *by_protocol, *by_header, weighted]
 
 
 def _with_slash(prefix: str) -> Json:

@@ -17,6 +17,7 @@ from bentos.model_server.certificate import Limits as ParityLimits
 from bentos.model_server.contract import Contract, GraphInput, Input, Outputs
 from deploy.events import Change, Live, State
 from deploy.release import Release
+from tests.bentos.model_server.variants import quantization
 
 
 def sha256(text: str) -> str:
@@ -54,6 +55,7 @@ def certificate(of: Contract, *, flips: int = 0, smoke: HttpParity | None = None
         libraries={"onnxruntime": "1"},
         parity=Parity(tuple(Comparison(k, 10, 0.0, 0, flips, 0) for k in KINDS), ParityLimits()),
         golden=Golden(({"width": 1.0}, {"width": 2.0}), answers, answers),
+        quantization=quantization() if of.variant != "fp32" else None,
         http=smoke,
     )
 

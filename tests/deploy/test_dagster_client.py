@@ -82,6 +82,7 @@ def test_every_query_is_one_that_this_dagster_understands(webserver: Talk) -> No
         {"runOrError": RUN | {"status": "FAILURE"}},
         {"logsForRun": {"events": []}},
         {"runsOrError": {"results": [RUN]}},
+        {"runOrError": RUN | {"tags": []}},
     )
     dagster.not_ready()
     dagster.in_progress()
@@ -90,6 +91,7 @@ def test_every_query_is_one_that_this_dagster_understands(webserver: Talk) -> No
     dagster.launch("iris_to_staging", "3", {"a": "b"}, ["iris__bento"])
     dagster.run("1")
     dagster.runs("iris_to_staging", "3")
+    dagster.last_attempt("1")
     assert told.answers == []
     schema = create_schema().graphql_schema
     mistakes = [error.message for q in told.asked for error in validate(schema, parse(q["query"]))]
@@ -167,14 +169,57 @@ def test_a_run_that_nobody_knows_is_one_sentence(webserver: Talk) -> None:
         dagster.run("99")
 
 
+def tagged(status: str, **tags: str) -> dict[str, Any]:
+    made = [{"key": f"dagster/{name}", "value": value} for name, value in tags.items()]
+    return {"runOrError": RUN | {"status": status, "tags": made}}
+
+
+def test_of_a_run_whose_process_died_the_one_counts_that_took_over(webserver: Talk) -> None:
+    told, dagster = webserver
+    told.says(tagged("FAILURE", will_retry="true", auto_retry_run_id="5678"), tagged("STARTED"))
+    found = dagster.last_attempt("1234")
+    assert found is not None
+    assert found.status == "STARTED"
+    assert told.asked[-1]["variables"] == {"id": "5678"}
+    told.says(tagged("FAILURE", will_retry="true"))
+    found = dagster.last_attempt("1234")
+    assert found is not None
+    assert (found.status, found.error) == ("QUEUED", None)
+    told.says(tagged("FAILURE", will_retry="false"), {"logsForRun": {"events": []}})
+    found = dagster.last_attempt("1234")
+    assert found is not None
+    assert found.status == "FAILURE"
+    told.says({"runOrError": {}})
+    assert dagster.last_attempt("99") is None
+    told.says({"runOrError": {"message": "Trace\ndatabase is locked\n"}})
+    with pytest.raises(DagsterError, match="database is locked"):
+        dagster.last_attempt("99")
+
+
+def test_a_job_without_partitions_gets_none(webserver: Talk) -> None:
+    told, dagster = webserver
+    told.says({"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": "77"}}})
+    dagster.launch("iris_batch_job", None, {"a": "b"}, configuration={"ops": {}})
+    parameters = told.asked[0]["variables"]["parameters"]
+    assert parameters["executionMetadata"]["tags"] == [{"key": "a", "value": "b"}]
+    assert parameters["runConfigData"] == {"ops": {}}
+
+
 STEP_FAILED = {
     "__typename": "ExecutionStepFailureEvent",
     "message": "Execution of step failed",
+    "stepKey": "b",
     "error": {
         "message": "dagster.Failure\n",
         "causes": [{"message": "between\n"}, {"message": "orchestration.Error: no signature\n"}],
     },
 }
+
+
+def check(step: str, description: str | None = None) -> dict[str, Any]:
+    """A check's evaluation; passed without a description."""
+    evaluation = {"success": description is None, "description": description}
+    return {"__typename": "AssetCheckEvaluationEvent", "stepKey": step, "evaluation": evaluation}
 
 
 @pytest.mark.parametrize(
@@ -192,9 +237,11 @@ STEP_FAILED = {
             ],
             "orchestration.Error: no signature",
         ),
+        ([check("a"), check("b", "it flips labels"), STEP_FAILED], "it flips labels"),
+        ([check("a", "of another step"), STEP_FAILED], "orchestration.Error: no signature"),
         ([], None),
     ],
-    ids=["a step", "a run", "both", "nothing"],
+    ids=["a step", "a run", "both", "a blocking check", "a check of another step", "nothing"],
 )
 def test_a_failed_run_says_what_its_first_failed_step_said(
     events: list[Any], expected: str | None, webserver: Talk

@@ -12,7 +12,7 @@ from deploy.gateway.envoy import GatewayError
 from deploy.gateway.routes import cluster_name
 from deploy.ledger import Ledger
 from deploy.release import Release
-from deploy.rollout import Outcome, Request, roll_out, superseded
+from deploy.rollout import Outcome, Request, roll_out
 from deploy.targets.base import TargetError
 from tests.deploy.releases import certificate, change, contract, http, live, release
 from tests.deploy.targets.memory import Crash, MemoryTarget
@@ -419,7 +419,10 @@ def test_a_version_is_superseded_by_a_newer_one_that_is_live(
     lives: tuple[int, ...], version: int, expected: bool
 ) -> None:
     state = State("staging", "iris", 1, tuple(live(number) for number in lives))
-    assert superseded(state, version) is expected
+    stays = request(release(version)).superseded_by(state)
+    assert (stays is not None) is expected
+    assert stays is None or stays.version == max(lives)
+    assert request(release(version), older_allowed=True).superseded_by(state) is None
 
 
 def test_a_smoke_test_of_another_build_does_not_open_production(target: MemoryTarget) -> None:

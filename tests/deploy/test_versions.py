@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from bentos.model_server.certificate import CertificateError
+from bentos.model_server.certificate import Certificate, CertificateError
 from bentos.model_server.contract import ContractError
-from deploy.versions import BuiltRelease, MissingFileError, VersionFolder
+from deploy.home import Home
+from deploy.versions import BuiltRelease, MissingFileError, VersionFolder, built_release
+from tests.deploy.control.controls import build
 from tests.deploy.releases import certificate, contract, http, sha256
 
 
@@ -56,6 +60,31 @@ def test_a_missing_file_says_which_step_makes_it(
     assert str(caught.value) == (
         f"{folder.path / file} is missing: materialize {step} for this version first"
     )
+
+
+def test_a_version_that_is_not_built_says_which_are_and_what_builds_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for label in ("2", "10", "2-int8", "notes"):
+        VersionFolder.of(home.versions, "iris", label).write_bento(BuiltRelease("iris:x", "ab"))
+    said = (
+        "iris version 3-int8 is not built here (built: 2, 2-int8, 10): `slipway release iris "
+        "--version 3-int8` builds and proves it on the way"
+    )
+    with pytest.raises(MissingFileError) as caught:
+        built_release(home, "iris", "3-int8")
+    assert str(caught.value) == said
+    with pytest.raises(
+        MissingFileError, match=r"no-such version 1 is not built here \(built: none"
+    ):
+        built_release(home, "no-such", 1)
+
+
+def test_a_version_without_its_proof_says_so_whatever_was_built_of_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    release = build(home, 3)
+    VersionFolder.of(home.versions, "iris", 3).write_export(b"other", release.bundle.contract)
+    with pytest.raises(MissingFileError, match=r"iris version 3 was exported anew .*proves it"):
+        built_release(home, "iris", 3)
 
 
 def test_a_new_export_makes_the_old_proof_void(folder: VersionFolder) -> None:
@@ -112,3 +141,24 @@ def test_another_graph_starts_without_a_smoke_test(folder: VersionFolder) -> Non
     folder.write_certificate(certificate(made, smoke=http()))
     folder.write_export(b"another", made)
     assert folder.write_parity(certificate(made)).http is None
+
+
+def test_a_variant_that_is_measured_again_keeps_the_figures_that_passed(
+    folder: VersionFolder,
+) -> None:
+    made = contract(variant="int8")
+    first = certificate(made, smoke=http())
+    assert first.quantization is not None
+    folder.write_export(b"graph", made)
+    folder.write_certificate(first)
+
+    def again(**figures: Any) -> Certificate:
+        proof = msgspec.structs.replace(first.quantization, **figures)
+        return folder.write_parity(msgspec.structs.replace(first, quantization=proof, http=None))
+
+    assert again(rows_per_second=1.0, base_rows_per_second=2.0) == first
+    flipping = again(label_flips=100)
+    assert flipping.quantization is not None
+    assert flipping.quantization.label_flips == 100
+    assert not folder.certificate().passed
+    assert again().passed

@@ -112,6 +112,18 @@ def _shipped_routes(gateway: Gateway) -> Iterator[None]:
         ("/models/iris/versions/3/predict", {}, "iris-3-staging", "/predict"),
         ("/models/iris/versions/3-int8/predict", {}, "iris-3-int8-staging", "/predict"),
         (
+            "/models/iris/v2/models/iris/versions/3-int8/infer",
+            {},
+            "iris-3-int8-staging",
+            "/v2/models/iris/versions/3-int8/infer",
+        ),
+        (
+            "/v2/models/iris/versions/3-int8",
+            {},
+            "iris-3-int8-staging",
+            "/v2/models/iris/versions/3-int8",
+        ),
+        (
             "/models/iris/versions/3/predict",
             {"x_model_version": "2"},
             "iris-3-staging",

@@ -116,6 +116,10 @@ def test_every_live_version_is_reachable_by_its_pin_whatever_its_weight(
             )
             pin = {"x-model-version": item.label}
             assert ask(table, prefix + path, headers | pin) == expected
+            protocol = f"/v2/models/{state.model}/versions/{item.label}/infer"
+            for said in (headers, headers | {"x-model-version": "99"}):
+                found = ask(table, prefix + protocol, said)
+                assert (found.weights, found.path) == (expected.weights, protocol)
             if prefix:
                 pinned = f"{prefix}/versions/{item.label}"
                 assert ask(table, pinned + path, headers) == expected
@@ -132,7 +136,12 @@ def test_a_version_that_is_not_live_is_404_with_those_that_are(
         labels = [item.label for item in state.live]
         if version in labels or not labels:
             continue
-        asked = [ask(table, f"{prefix}/predict", headers | {"x-model-version": version})]
+        protocol = f"{prefix}/v2/models/{state.model}/versions/{version}/infer"
+        asked = [
+            ask(table, f"{prefix}/predict", headers | {"x-model-version": version}),
+            ask(table, protocol, headers),
+            ask(table, protocol, headers | {"x-model-version": labels[0]}),
+        ]
         if prefix:
             asked.append(ask(table, f"{prefix}/versions/{version}/predict", headers))
         for verdict in asked:
