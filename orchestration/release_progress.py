@@ -28,9 +28,9 @@ def sentence(progress: Progress) -> str:
     return f"{phase_title(progress.phase, progress.weight)}: {', '.join(parts)}"
 
 
-def is_release_of(progress: Progress, version: int) -> bool:
+def is_release_of(progress: Progress, label: str) -> bool:
     """Whether it is that version's way to all traffic; its bake time comes after that."""
-    return progress.phase != "bake" and progress.candidate.partition("-")[0] == str(version)
+    return progress.phase != "bake" and progress.candidate == label
 
 
 def _errors(found: Finding) -> str:

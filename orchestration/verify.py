@@ -3,15 +3,23 @@
 from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bentos.model_server.certificate import Certificate, Comparison, Limits, Parity
+from bentos.model_server.quantization import QuantizationLimits
 from bentos.model_server.session import ModelSession
+from orchestration.export.export import Exported
 from orchestration.export.native import NativeModel
 from orchestration.export.onnx_native import LABELS_FIX
+from orchestration.quantization.advice import quantization_advice
+from orchestration.quantization.prove import prove
+from orchestration.quantization.quantize import read
 from orchestration.verification.compare import WORST, Compared, Kind, compare
 from orchestration.verification.edges import edge_rows
 from orchestration.verification.golden import golden
 from orchestration.verification.rows import build_space
 from orchestration.verification.thresholds import threshold_rows
+from serving_config.schema import Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +86,39 @@ def _verify(
     )
 
 
+def verify_variant(
+    native: NativeModel,
+    variant: Exported,
+    base: Exported,
+    reference: "pd.DataFrame | None",
+    held_out: "pd.DataFrame | None",
+    settings: Model,
+    *,
+    seed: int = SEED,
+) -> Certificate:
+    """The same for an int8 variant of `base`: what differs is in `parity`, the verdict is that of
+    `quantization`, with limits of its own.
+
+    held_out: see `prove`. The figures of speed are measured, so no two certificates are the same.
+    Raises ExportError where the variant was not made from `base`.
+    """
+    from threadpoolctl import threadpool_limits
+
+    quantized = read(variant.model, base)
+    session = ModelSession(variant.model, variant.contract)
+    limits = QuantizationLimits(**settings.quantization.model_dump(exclude={"calibration_rows"}))
+    with threadpool_limits(limits=1):
+        parity = Limits(**settings.verification.model_dump())
+        certificate = _verify(native, session, reference, parity, seed)
+        proof = prove(native, quantized, base, reference, held_out, limits, seed=seed)
+    return replace(certificate, quantization=proof)
+
+
 def advice(certificate: Certificate) -> str:
     """What a reader should do about the certificate, in a few sentences."""
     parity = certificate.parity
+    if certificate.quantization is not None:
+        return quantization_advice(certificate.quantization, parity)
     if parity.passed:
         rows = sum(c.rows for c in parity.comparisons)
         apart = max(c.max_abs_diff for c in parity.comparisons)

@@ -112,7 +112,7 @@ def _arrived(platform: LocalPlatform, dagster: DagsterClient, model: str, versio
         if run.status in FINISHED:
             require_success(dagster, run)
     promoted = any(run.job == job_name(model, "production") for run in runs)
-    live = live_version(platform, "production", model) == version
+    live = live_version(platform, "production", model) == str(version)
     return (promoted or live) and all(run.status in FINISHED for run in runs)
 
 
@@ -142,7 +142,7 @@ def _progress(dagster: DagsterClient, wanted: dict[str, int]) -> Table:
 def _releases(platform: LocalPlatform, wanted: dict[str, int]) -> list[Progress]:
     """How far the canaries are."""
     found = ((read_progress(platform.home, "production", n), v) for n, v in wanted.items())
-    return [item for item, version in found if item and is_release_of(item, version)]
+    return [item for item, version in found if item and is_release_of(item, str(version))]
 
 
 def _second_version(platform: LocalPlatform, model: Model) -> None:

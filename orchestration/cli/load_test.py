@@ -11,6 +11,7 @@ from orchestration.cli.context import configured_model, local_platform
 from orchestration.cli.load_options import check_plot, duration, plan, rate
 from orchestration.cli.output import console
 from orchestration.cli.status import gateway_url
+from orchestration.cli.version_label import VersionLabel
 from orchestration.load_test.errors import LoadTestError, RequestsFailedError
 from orchestration.load_test.plan import OpenLoop, Plan
 from orchestration.load_test.rows import read_rows
@@ -21,7 +22,9 @@ from orchestration.load_test.target import Found, Target, ask, target
 @click.argument("model")
 @click.option("--environment", help="The platform's default environment if left out.")
 @click.option(
-    "--version", help="A live version, as 3 or 3-int8; what the gateway picks if left out."
+    "--version",
+    type=VersionLabel(),
+    help="A live version, as 3 or 3-int8; what the gateway picks if left out.",
 )
 @click.option("--connections", type=click.IntRange(1, 1000), default=16, show_default=True)
 @click.option(

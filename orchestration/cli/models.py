@@ -11,12 +11,15 @@ from deploy.control.progress import Progress, read_progress
 from deploy.dagster_client import DagsterClient
 from deploy.dagster_names import ACTOR_TAG, POLICY_TAG, identifier, job_name, partitions_name
 from deploy.ledger import open_ledger
+from deploy.live import most_traffic
 from deploy.platform import LocalPlatform
 from orchestration.cli.context import configured_model, local_platform, require_up
 from orchestration.cli.follow import follow
 from orchestration.cli.output import console, step
 from orchestration.cli.status import dagster_url, mlflow_url
 from orchestration.cli.traffic import actor
+from orchestration.cli.version_label import VersionLabel
+from orchestration.labels import Label
 from orchestration.release_progress import is_release_of
 from serving_config.schema import Model
 
@@ -32,8 +35,10 @@ class UnknownVersionError(ValueError):
     """The registry has no such version."""
 
 
-def resolve_version(platform: LocalPlatform, model: Model, version: int | None) -> int:
-    """The version, or the newest one; UnknownVersionError lists those there are."""
+def resolve_version(platform: LocalPlatform, model: Model, version: str | None) -> str:
+    """The version's label, or that of the newest one; UnknownVersionError lists those there are,
+    LabelError names the variants that the model's settings lack."""
+    label = Label.configured(version, model) if version is not None else None
     known = registered_versions(platform, model)
     if not known:
         raise UnknownVersionError(
@@ -41,10 +46,10 @@ def resolve_version(platform: LocalPlatform, model: Model, version: int | None) 
             f"{mlflow_url(platform)}: `slipway train {model.name}`, or "
             "register one with any MLflow client"
         )
-    if version is not None and version not in known:
+    if label is not None and label.number not in known:
         listed = ", ".join(map(str, known[-20:]))
-        raise UnknownVersionError(f"{model.name} has no version {version}; versions: {listed}")
-    return version or known[-1]
+        raise UnknownVersionError(f"{model.name} has no version {label.number}; versions: {listed}")
+    return str(label or known[-1])
 
 
 def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
@@ -62,17 +67,17 @@ def registered_versions(platform: LocalPlatform, model: Model) -> list[int]:
 def launch(
     platform: LocalPlatform,
     model: Model,
-    version: int,
+    version: str,
     target: str,
     steps: tuple[str, ...] = (),
     policy: str | None = None,
 ) -> None:
     """Start a job of the model for the version and follow it to its end."""
     dagster = DagsterClient(dagster_url(platform))
-    dagster.add_partition(partitions_name(model.name), str(version))
+    dagster.add_partition(partitions_name(model.name), version)
     tags = {ACTOR_TAG: actor()} | ({POLICY_TAG: policy} if policy else {})
     keys = [f"{identifier(model.name)}__{name}" for name in steps]
-    run_id = dagster.launch(job_name(model.name, target), str(version), tags, keys)
+    run_id = dagster.launch(job_name(model.name, target), version, tags, keys)
 
     def look() -> Progress | None:
         found = read_progress(platform.home, target, model.name)
@@ -82,12 +87,14 @@ def launch(
 
 
 def train_and_register(
-    platform: LocalPlatform, model: Model, *, fresh: bool = False
+    platform: LocalPlatform, model: Model, *, fresh: bool = False, name: str | None = None
 ) -> "RegisteredVersion":
-    """Run the model's training function; fresh: on the labelled answers since its last version."""
-    from orchestration.training import TrainingRequest
+    """Run the model's training function, or that of its `trainings` with the name; fresh: on the
+    labelled answers since its last version."""
+    from orchestration.training import TrainingRequest, named
     from orchestration.training import train as run_training
 
+    model = named(model, name)
     # Where a training function of a model on features finds the store that the platform serves.
     os.environ.setdefault("SLIPWAY_FEATURES_HOME", str(platform.home.features))
     rows = _fresh_rows(platform, model) if fresh else None
@@ -118,14 +125,15 @@ def _fresh_rows(platform: LocalPlatform, model: Model) -> Any:
 
 @click.command()
 @click.argument("model")
+@click.option("--with", "name", metavar="NAME", help="By that one of its YAML's `trainings`.")
 @click.option(
     "--with-fresh-data", is_flag=True, help="Also on the labelled answers since its last version."
 )
-def train(model: str, with_fresh_data: bool) -> None:
+def train(model: str, name: str | None, with_fresh_data: bool) -> None:
     """Train MODEL by its YAML's `training` and register the new version."""
     platform = local_platform()
     settings = configured_model(platform, model)
-    registered = train_and_register(platform, settings, fresh=with_fresh_data)
+    registered = train_and_register(platform, settings, fresh=with_fresh_data, name=name)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
     console.print(f"{model} version {registered.version} ({scores})", markup=False)
     page = f"/#/models/{registered.name}/versions/{registered.version}"
@@ -133,27 +141,27 @@ def train(model: str, with_fresh_data: bool) -> None:
 
 
 version_option = click.option(
-    "--version", type=click.IntRange(1), help="The newest one if left out."
+    "--version", type=VersionLabel(), help="As 3 or 3-int8; the newest one if left out."
 )
 
 
 @click.command()
 @click.argument("model")
 @version_option
-def verify(model: str, version: int | None) -> None:
-    """Export MODEL and prove the graph equal to the trained model; deploys nothing."""
+def verify(model: str, version: str | None) -> None:
+    """Export MODEL and prove that the graph answers as the trained model; deploys nothing."""
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
-    number = resolve_version(platform, settings, version)
+    label = resolve_version(platform, settings, version)
     steps = ("registered_model", "onnx_model", "onnx_model_conversion_parity")
-    launch(platform, settings, number, "staging", steps)
-    console.print(f"[green]{model} version {number} answers as it was trained[/]")
+    launch(platform, settings, label, "staging", steps)
+    says = "keeps its limits" if Label.parse(label).is_variant else "answers as it was trained"
+    console.print(f"[green]{model} version {label} {says}[/]")
 
 
-def live_version(platform: LocalPlatform, environment: str, model: str) -> int | None:
-    """The version that has the most traffic there, or None."""
+def live_version(platform: LocalPlatform, environment: str, model: str) -> str | None:
+    """The label of the version that has the most traffic there, or None."""
     with open_ledger(platform.home, platform.configuration) as ledger:
-        state = ledger.state(environment, model)
-    served = max(state.live, key=lambda live: live.weight, default=None)
-    return served.version if served else None
+        served = most_traffic(ledger.state(environment, model).live)
+    return served.label if served else None

@@ -24,6 +24,7 @@ from deploy.predictions.retention import remove_expired
 from orchestration.cli.context import configured_model, local_platform
 from orchestration.cli.ledger import Moment
 from orchestration.cli.output import console, megabytes, show_json
+from orchestration.cli.version_label import VersionLabel
 
 _MAX_CELL = 32
 _MAX_COLUMNS = 6
@@ -53,7 +54,9 @@ def _environment(platform: LocalPlatform, name: str | None) -> str:
 @click.option("--environment", help="production if left out.")
 @click.option("--since", type=Moment(), default="1h", help=f"{_TIME}; 1h if left out.")
 @click.option("--until", type=Moment(), help="The same; now if left out.")
-@click.option("--version", "label", help="Answers of that version: 3, v3 or 3-int8.")
+@click.option(
+    "--version", "label", type=VersionLabel(), help="Answers of that version: 3, v3 or 3-int8."
+)
 @click.option("--status", type=int, help="Answers with that HTTP status.")
 @click.option(
     "--source",
@@ -94,7 +97,7 @@ def predictions(
     )
     which: dict[str, Any] = {
         "sources": (source,),
-        "label": label and label.removeprefix("v"),
+        "label": label,
         "status": status,
     }
     if parquet is not None:

@@ -41,24 +41,24 @@ class RolledBackError(RunFailedError):
 @click.argument("model")
 @version_option
 @_policy
-def release(model: str, version: int | None, policy: str | None) -> None:
+def release(model: str, version: str | None, policy: str | None) -> None:
     """Take a version of MODEL through staging to production; what is proved already, at once."""
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
-    number, proved = _found(platform, settings, version)
+    label, proved = _found(platform, settings, version)
     if proved is None:
-        launch(platform, settings, number, "staging")
+        launch(platform, settings, label, "staging")
     else:
-        console.print(f"[dim]{model} version {number} was proved before: straight to production[/]")
-    _to_production(platform, settings, number, policy)
+        console.print(f"[dim]{model} version {label} was proved before: straight to production[/]")
+    _to_production(platform, settings, label, policy)
 
 
 @click.command()
 @click.argument("model")
 @version_option
 @_policy
-def promote(model: str, version: int | None, policy: str | None) -> None:
+def promote(model: str, version: str | None, policy: str | None) -> None:
     """Take a version of MODEL to production: what staging serves, or the one you name."""
     platform = local_platform()
     settings = configured_model(platform, model)
@@ -68,24 +68,24 @@ def promote(model: str, version: int | None, policy: str | None) -> None:
         raise UnknownVersionError(
             f"staging serves no version of {model}: `slipway release {model}`"
         )
-    number, _ = _found(platform, settings, wanted)
-    _to_production(platform, settings, number, policy)
+    label, _ = _found(platform, settings, wanted)
+    _to_production(platform, settings, label, policy)
 
 
 def _found(
-    platform: LocalPlatform, model: Model, version: int | None
-) -> tuple[int, Release | None]:
+    platform: LocalPlatform, model: Model, version: str | None
+) -> tuple[str, Release | None]:
     """The version, and its release if it was built and proved.
 
     The registry is asked only for what is not built here: its client takes seconds to import.
     """
     if version is not None and (built := _proved(platform, model, version)):
         return version, built
-    number = resolve_version(platform, model, version)
-    return number, _proved(platform, model, number)
+    label = resolve_version(platform, model, version)
+    return label, _proved(platform, model, label)
 
 
-def _proved(platform: LocalPlatform, model: Model, version: int) -> Release | None:
+def _proved(platform: LocalPlatform, model: Model, version: str) -> Release | None:
     """The release, if it may go to production as it is; the run says what is wrong otherwise."""
     try:
         built = built_release(platform.home, model.name, version)
@@ -95,7 +95,7 @@ def _proved(platform: LocalPlatform, model: Model, version: int) -> Release | No
     return built
 
 
-def _to_production(platform: LocalPlatform, model: Model, version: int, policy: str | None) -> None:
+def _to_production(platform: LocalPlatform, model: Model, version: str, policy: str | None) -> None:
     _warn_of_a_worse_one(platform, model, version)
     before = _last_event(platform, model.name)
     try:
@@ -111,7 +111,7 @@ def _to_production(platform: LocalPlatform, model: Model, version: int, policy: 
     console.print(f"[green]production serves {model.name} version {serves}[/]")
 
 
-def _warn_of_a_worse_one(platform: LocalPlatform, model: Model, version: int) -> None:
+def _warn_of_a_worse_one(platform: LocalPlatform, model: Model, version: str) -> None:
     """A person may promote what would not promote itself."""
     try:
         challenge = VersionFolder.of(platform.home.versions, model.name, version).challenge()

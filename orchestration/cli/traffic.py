@@ -12,9 +12,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from bentos.model_server.contract import parse_label
 from deploy.again import roll_back
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
+from deploy.load_and_split import load_and_split
 from deploy.local import local_traffic
 from deploy.platform import LocalPlatform
 from deploy.traffic import Actor, Traffic
@@ -23,6 +25,7 @@ from orchestration.cli.context import configured_model, local_platform, require_
 from orchestration.cli.output import console
 from orchestration.cli.roles import role
 from orchestration.cli.user import user_name
+from orchestration.cli.version_label import VersionLabel
 
 
 class WeightsError(ValueError):
@@ -48,6 +51,10 @@ def parse_weights(texts: tuple[str, ...]) -> dict[str, int]:
             raise WeightsError(
                 f"{text!r} is no weight: write VERSION=PERCENT with a whole number, as in 1=90 2=10"
             )
+        try:
+            parse_label(label)
+        except ValueError as error:
+            raise WeightsError(f"{text!r}: {error}") from error
         if label in found:
             raise WeightsError(f"version {label} is named twice: give each version one weight")
         found[label] = int(weight)
@@ -84,13 +91,23 @@ _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @_environment
 @_json
 def split(model: str, weights: tuple[str, ...], environment: str, as_json: bool) -> None:
-    """Share MODEL's traffic between live versions, as in 1=90 2=10; without weights, show it."""
+    """Share MODEL's traffic between versions, as in 1=90 2=10; without weights, show it.
+
+    A verified version that is not live is loaded first.
+    """
     wanted = parse_weights(weights)
     platform = _checked(model, environment)
     if wanted:
         require_up(platform)
         with open_traffic(platform) as traffic:
-            traffic.split(environment, model, wanted, Actor(actor()))
+            load_and_split(
+                traffic,
+                environment,
+                model,
+                wanted,
+                Actor(actor()),
+                lambda label: built_release(platform.home, model, label),
+            )
     _show(platform, environment, model, as_json)
 
 
@@ -113,10 +130,10 @@ def rollback(model: str, environment: str, reason: str, again: bool, as_json: bo
 
 @click.command()
 @click.argument("model")
-@click.option("--version", type=click.IntRange(1), required=True)
+@click.option("--version", type=VersionLabel(), required=True, help="As 3 or 3-int8.")
 @_environment
 @_json
-def load(model: str, version: int, environment: str, as_json: bool) -> None:
+def load(model: str, version: str, environment: str, as_json: bool) -> None:
     """Bring up a built version of MODEL beside the live ones, without traffic."""
     platform = _checked(model, environment)
     require_up(platform)
@@ -128,7 +145,7 @@ def load(model: str, version: int, environment: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("model")
-@click.argument("version")
+@click.argument("version", type=VersionLabel())
 @_environment
 @_json
 def retire(model: str, version: str, environment: str, as_json: bool) -> None:
@@ -136,7 +153,7 @@ def retire(model: str, version: str, environment: str, as_json: bool) -> None:
     platform = _checked(model, environment)
     require_up(platform)
     with open_traffic(platform) as traffic:
-        traffic.retire(environment, model, version.removeprefix("v"), Actor(actor()))
+        traffic.retire(environment, model, version, Actor(actor()))
     _show(platform, environment, model, as_json)
 
 
@@ -175,7 +192,7 @@ def _described(
             "id": event.id,
             "at": event.at,
             "action": event.action,
-            "version": event.version,
+            "version": event.label,
             "actor": event.actor,
             "reason": event.evidence.get("reason"),
         }

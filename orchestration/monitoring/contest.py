@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from bentos.model_server.contract import Contract
 from deploy.challenge import Comparison
 from deploy.versions import VersionFolder
 from orchestration.monitoring.scores import ScoreError, score
@@ -13,8 +14,10 @@ from serving_config.monitoring import Quality
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bentos.model_server.session import ModelSession, Row
+    from bentos.model_server.session import ModelSession, Predictions, Row
 
+# What a training run leaves of the rows it held out, and their column with the truth.
+HOLD_OUT = "holdout/holdout.parquet"
 LABEL = "label"
 _ROWS_AT_ONCE = 1000
 
@@ -41,7 +44,7 @@ def contest(
         raise ContestError(f"the hold-out has no column {LABEL!r}")
     rows = rows[rows[LABEL].notna()]
     sessions = [_session(folder) for folder in (candidate, production)]
-    inputs = [_rows(session, rows) for session in sessions]
+    inputs = [contract_rows(session.contract, rows) for session in sessions]
     both = [i for i in range(len(rows)) if all(given[i] is not None for given in inputs)]
     if not both:
         raise ContestError(f"of the hold-out's {len(rows)} rows both versions answer none")
@@ -70,11 +73,10 @@ def _session(folder: VersionFolder) -> "ModelSession":
     return ModelSession(folder.onnx_bytes(), folder.contract())
 
 
-def _rows(session: "ModelSession", table: "pd.DataFrame") -> list[Any]:
+def contract_rows(contract: Contract, table: "pd.DataFrame") -> list[Any]:
     """A row in the contract's order for each of the table's, None for one that it refuses."""
     from orchestration.export.contract import accepts, as_scalar
 
-    contract = session.contract
     if missing := [field.name for field in contract.inputs if field.name not in table]:
         raise ContestError(
             f"version {contract.version} takes {', '.join(missing)}, which the hold-out lacks"
@@ -93,16 +95,24 @@ def _rows(session: "ModelSession", table: "pd.DataFrame") -> list[Any]:
 def _score(
     session: "ModelSession", rows: Sequence["Row"], truth: list[Any], quality: Quality
 ) -> float:
-    import numpy as np
-
     outputs = session.contract.outputs
     if (outputs.kind == "regression") != (quality.metric == "rmse"):
         raise ScoreError(f"quality.metric {quality.metric} does not suit a {outputs.kind}")
+    answers = predict_all(session, rows)
+    return score(quality.metric, truth, answers.labels, answers.probabilities, outputs.labels)
+
+
+def predict_all(session: "ModelSession", rows: Sequence["Row"]) -> "Predictions":
+    """Any number of rows, at least one."""
+    import numpy as np
+
+    from bentos.model_server.session import Predictions
+
     parts = [
         session.predict(rows[start : start + _ROWS_AT_ONCE])
         for start in range(0, len(rows), _ROWS_AT_ONCE)
     ]
-    predicted = [label for part in parts for label in part.labels]
     known = [part.probabilities for part in parts if part.probabilities is not None]
-    probabilities = np.concatenate(known) if known else None
-    return score(quality.metric, truth, predicted, probabilities, outputs.labels)
+    return Predictions(
+        [label for part in parts for label in part.labels], np.concatenate(known) if known else None
+    )

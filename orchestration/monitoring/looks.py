@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from bentos.model_server.answers import label_key
+from bentos.model_server.contract import parse_label
 from deploy.drift_result import DriftReport, DriftResult, report_folder
 from deploy.findings import Finding, write_finding
 from deploy.home import Home, write_atomically
@@ -17,7 +18,7 @@ from deploy.versions import VersionFolder
 from orchestration.monitoring.columns import column_kinds
 from orchestration.monitoring.drift import Compared, drift
 from orchestration.monitoring.quality import QualityResult, quality
-from orchestration.monitoring.reference import reference_sample, version_number
+from orchestration.monitoring.reference import reference_sample
 from orchestration.monitoring.window import Window, features_of, read_window
 from orchestration.resources.registry import Registry
 from serving_config.schema import Configuration, Model
@@ -106,7 +107,7 @@ def _compare(place: Place, registry: Registry, window: Window | None) -> Compare
         return _nothing(f"no answers in the window, {settings.min_rows} are needed")
     if len(window.sample.features) == 0:
         return _nothing(f"version {window.label}, which serves, has no answers in the window")
-    folder = VersionFolder.of(place.home.versions, place.model.name, version_number(window.label))
+    folder = VersionFolder.of(place.home.versions, place.model.name, window.label)
     reference = reference_sample(registry, place.model.registered_model, folder)
     if reference is None:
         why = f"the MLflow run of version {window.label} left no reference/reference.parquet"
@@ -175,7 +176,7 @@ def look_at_quality(place: Place) -> QualityReport:
     window = (place.since(settings.window_hours), place.now)
     labels = labelled(*where, *window, ["label"])["label"].value_counts().to_pylist()
     counted = {str(item["values"]): int(item["counts"]) for item in labels}
-    measured = place.serving() or max(counted, key=version_number, default="")
+    measured = place.serving() or max(counted, key=lambda label: parse_label(label)[0], default="")
     result = _measured(place, measured, counted.get(measured, 0), window)
     finding = place.finding(
         "quality",
@@ -200,7 +201,7 @@ def _measured(
         version = f" of version {label}, which serves" if label else ""
         reason = f"not enough data: no labelled answers{version}, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
-    folder = VersionFolder.of(place.home.versions, place.model.name, version_number(label))
+    folder = VersionFolder.of(place.home.versions, place.model.name, label)
     outputs = folder.contract().outputs
     classes = [label_key(name) for name in outputs.labels]
     kept = ["prediction", *(f"probability_{name}" for name in classes)]

@@ -10,6 +10,8 @@ from orchestration.defs.lifecycle.deployments import production_deployment, stag
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import contract_metadata, registered_metadata
 from orchestration.defs.lifecycle.names import Names
+from orchestration.defs.lifecycle.version import Version
+from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -42,7 +44,8 @@ def _registered_model(model: Model) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, registry: Registry
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with one_sentence(), tempfile.TemporaryDirectory() as folder:
-            version = registry.get(model.registered_model, int(context.partition_key))
+            label = Label.configured(context.partition_key, model)
+            version = registry.get(model.registered_model, label.number)
             return dg.MaterializeResult(
                 metadata=registered_metadata(registry, version, Path(folder))
             )
@@ -64,38 +67,20 @@ def _onnx_model(model: Model) -> dg.AssetsDefinition:
     def onnx_model(
         context: dg.AssetExecutionContext, registry: Registry, serving: Serving
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from orchestration.export import export, load_native
-        from orchestration.export.feature_source import described, feature_source
-
-        number = int(context.partition_key)
         with one_sentence(), tempfile.TemporaryDirectory() as scratch:
-            version = registry.get(model.registered_model, number)
-            source = registry.download(model.registered_model, number, Path(scratch))
-            native = load_native(source, model.trusted_types)
-            store = described(serving.paths.features, model)
-            exported = export(
-                native,
-                model,
-                version=number,
-                run_id=version.run_id or None,
-                model_id=version.model_id or None,
-                feature_source=feature_source(model, native.signature.fields, store),
-            )
-            folder = serving.folder(model.name, number)
-            folder.write_export(exported.model, exported.contract)
-            stored = registry.log_files(version, folder.path, EXPORTED_FILES)
-            registry.tag(
-                model.registered_model,
-                number,
-                {
-                    "slipway.onnx_sha256": exported.contract.onnx_sha256,
-                    "slipway.dagster_run": f"{serving.dagster_url}/runs/{context.run_id}",
-                },
+            label = Label.configured(context.partition_key, model)
+            version = Version.load(registry, serving, model, label, Path(scratch))
+            exported = version.export()
+            version.folder.write_export(exported.model, exported.contract)
+            stored = version.store(
+                EXPORTED_FILES,
+                onnx_sha256=exported.contract.onnx_sha256,
+                dagster_run=f"{serving.dagster_url}/runs/{context.run.run_id}",
             )
         return dg.MaterializeResult(
             metadata=contract_metadata(exported.contract)
             | {
-                "path": dg.MetadataValue.path(str(folder.onnx)),
+                "path": dg.MetadataValue.path(str(version.folder.onnx)),
                 "size_bytes": len(exported.model),
                 "stored_in_mlflow": stored or "no run to store it with",
             },
@@ -122,15 +107,14 @@ def _bento(model: Model) -> dg.AssetsDefinition:
         from orchestration.build_bento import build_bento
 
         with one_sentence():
-            folder = serving.folder(model.name, context.partition_key)
+            label = Label.parse(context.partition_key)
+            folder = serving.folder(model.name, str(label))
             folder.certificate().require_parity(folder.contract(), folder.onnx_sha256())
             built = build_bento(
                 folder.path, model.serving, serving.paths.bentoml, model.prediction_log
             )
             folder.write_bento(BuiltRelease(built.tag, built.digest))
-            registry.tag(
-                model.registered_model, int(context.partition_key), {"slipway.bento": built.tag}
-            )
+            registry.tag(model.registered_model, label.number, label.tags(bento=built.tag))
         return dg.MaterializeResult(
             metadata={
                 "tag": built.tag,

@@ -10,7 +10,8 @@ from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.health import ask_golden, release_health
 from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
 from orchestration.defs.lifecycle.names import Names
-from orchestration.monitoring.reference import run_reference
+from orchestration.defs.lifecycle.version import Version
+from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -31,37 +32,26 @@ def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=names.asset("onnx_model"),
         name="conversion_parity",
-        description="The ONNX graph answers as the trained model does, also beside thresholds.",
+        description="The graph answers as the trained model; a variant, within limits of its own.",
         blocking=True,
         partitions_def=names.partitions,
     )
     def conversion_parity(
         context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
     ) -> dg.AssetCheckResult:
-        from bentos.model_server.certificate import Limits
-        from bentos.model_server.session import ModelSession
-        from orchestration.export import load_native
-        from orchestration.verify import advice, verify
+        from orchestration.verify import advice
 
-        number = int(context.partition_key)
-        folder = serving.folder(model.name, number)
         with one_sentence(), tempfile.TemporaryDirectory() as scratch:
-            version = registry.get(model.registered_model, number)
-            source = registry.download(model.registered_model, number, Path(scratch) / "model")
-            native = load_native(source, model.trusted_types)
-            session = ModelSession(folder.onnx_bytes(), folder.contract())
-            reference = run_reference(registry, version.run_id, Path(scratch) / "reference")
-            limits = Limits(**model.verification.model_dump())
-            certificate = folder.write_parity(verify(native, session, reference, limits))
-            registry.log_files(version, folder.path, ["certificate.json"])
-            registry.tag(
-                model.registered_model,
-                number,
-                {"slipway.conversion_parity": _verdict(certificate.parity.passed)},
-            )
+            label = Label.parse(context.partition_key)
+            version = Version.load(registry, serving, model, label, Path(scratch))
+            certificate = version.folder.write_parity(version.verify())
+            verdict = _verdict(certificate.parity_passed)
+            version.store(["certificate.json"], conversion_parity=verdict)
+        said = advice(certificate)
         return dg.AssetCheckResult(
-            passed=certificate.parity.passed,
-            metadata=parity_metadata(certificate, advice(certificate)),
+            passed=certificate.parity_passed,
+            metadata=parity_metadata(certificate, said),
+            description=None if certificate.parity_passed else said,
         )
 
     return conversion_parity
@@ -84,18 +74,18 @@ def _smoke_test(model: Model) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
     ) -> dg.AssetCheckResult:
-        number = int(context.partition_key)
         with one_sentence():
-            release = serving.release(model.name, number)
+            label = Label.parse(context.partition_key)
+            release = serving.release(model.name, str(label))
             http = ask_golden(serving, release, "staging")
-            folder = serving.folder(model.name, number)
+            folder = serving.folder(model.name, str(label))
             folder.write_certificate(msgspec.structs.replace(release.certificate, http=http))
-            version = registry.get(model.registered_model, number)
-            stored = registry.log_files(version, folder.path, ["certificate.json"])
-            tags = {"slipway.smoke_test": _verdict(http.passed)}
+            version = registry.get(model.registered_model, label.number)
+            stored = registry.log_files(version, folder.path, ["certificate.json"], label.folder)
+            tags = {"smoke_test": _verdict(http.passed)}
             if stored:
-                tags["slipway.certificate"] = f"{stored}/certificate.json"
-            registry.tag(model.registered_model, number, tags)
+                tags["certificate"] = f"{stored}/certificate.json"
+            registry.tag(model.registered_model, label.number, label.tags(**tags))
         return dg.AssetCheckResult(passed=http.passed, metadata=http_metadata(http))
 
     return check

@@ -12,6 +12,7 @@ from deploy.challenge import ChallengeError
 from deploy.dagster_names import ACTOR_TAG, POLICY_TAG
 from deploy.events import Event
 from deploy.history import Result, release_result, taken_away
+from deploy.release import PROVING_ENVIRONMENT
 from deploy.rollout import Request
 from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.canary import (
@@ -26,6 +27,7 @@ from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.defs.retraining.gate import compare
+from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Model
@@ -35,7 +37,7 @@ Results = Iterator[dg.MaterializeResult | dg.AssetCheckResult]  # type: ignore[t
 
 
 def staging_deployment(model: Model) -> dg.AssetsDefinition:
-    """The version that staging serves."""
+    """The version that staging serves; a variant is loaded beside it."""
     names = Names(model.name)
 
     @dg.asset(
@@ -108,15 +110,17 @@ def _request(
     with one_sentence():
         configured = serving.configuration.release_policy(environment, model.name)
         policy = chosen_policy(configured, tags.get(POLICY_TAG) if _asked_for(tags) else None)
-        _require_features(serving, model, context.partition_key)
+        label = Label.parse(context.partition_key)
+        _require_features(serving, model, str(label))
         return Request(
-            release=serving.release(model.name, context.partition_key),
+            release=serving.release(model.name, str(label)),
             environment=environment,
             action="deploy" if environment == "staging" else "promote",
             actor=tags.get(ACTOR_TAG) or os.environ.get("USER") or "dagster",
             dagster_run=context.run.run_id,
             older_allowed=_asked_for(tags),
             policy=policy,
+            beside=label.is_variant and environment == PROVING_ENVIRONMENT,
         )
 
 
@@ -139,13 +143,13 @@ def _held_against_production(
 ) -> Request:
     """A retrained version has to beat what production serves now, which may be another one than in
     its staging run. If nobody asked for it, it is not released otherwise."""
-    version = int(context.partition_key)
-    folder, champion = serving.folder(model.name, version), serving.champion(model.name)
+    label = Label.parse(context.partition_key)
+    folder, champion = serving.folder(model.name, str(label)), serving.champion(model.name)
     try:
         challenge = folder.challenge()
-        is_out = challenge.champion != champion and champion and champion.version != version
+        is_out = challenge.champion != champion and champion and champion.version != label.number
         if challenge.retrained_because and is_out and not request.older_allowed:
-            challenge = compare(registry, serving, model, version)
+            challenge = compare(registry, serving, model, label.number)
             context.log.info(f"production has changed since: {challenge.verdict}")
         challenge.require(folder.onnx_sha256())
     except MissingFileError:  # the sensor starts nothing without one
@@ -179,10 +183,9 @@ def _deployed(
             wait_for_bake(serving, request, context.log.info)
         request = last_look(request)
         outcome = serving.roll_out(request)
-    if outcome.status == "superseded":
-        newest = max(live.version for live in outcome.state.live)
+    if (stays := request.superseded_by(outcome.state)) and outcome.status == "superseded":
         context.log.warning(
-            f"{release.model} version {release.live().version} is superseded: version {newest} "
+            f"{release.model} version {release.live().label} is superseded: version {stays.label} "
             f"is live in {request.environment}; nothing was changed"
         )
         return
@@ -211,7 +214,7 @@ def _require_not_taken_away(
     if lost is not None:
         raise dg.Failure(
             f"{ended(*lost)}; the release that this run has begun is not begun again: "
-            f"`slipway promote {release.model} {release.live().label}` is a new one",
+            f"`slipway promote {release.model} --version {release.live().label}` is a new one",
             allow_retries=False,
         )
 

@@ -10,6 +10,8 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
 from deploy.again import RolledBackAlreadyError
+from deploy.batch_jobs import BatchRecordError
+from deploy.batch_locations import LocationError
 from deploy.challenge import ChallengeError
 from deploy.events import LedgerError
 from deploy.gateway.envoy import GatewayError
@@ -20,14 +22,18 @@ from deploy.supervision import SupervisorError
 from deploy.targets.base import TargetError
 from deploy.traffic import TrafficError
 from deploy.versions import MissingFileError
+from orchestration.batch.errors import BatchError
 from orchestration.bento_builder import BuildError
 from orchestration.export.errors import ExportError
 from orchestration.features.errors import FeatureError
+from orchestration.labels import LabelError
 from orchestration.resources.registry import RegistryError
 from orchestration.training import TrainingError
 from serving_config.load import ConfigurationError
 
 _EXPLAINED = (
+    BatchError,
+    BatchRecordError,
     BuildError,
     BundleError,
     CertificateError,
@@ -39,7 +45,9 @@ _EXPLAINED = (
     GateError,
     GatewayError,
     KeyStoreError,
+    LabelError,
     LedgerError,
+    LocationError,
     MissingFileError,
     ModelLoadError,
     RegistryError,
@@ -50,6 +58,12 @@ _EXPLAINED = (
     TrafficError,
     TrainingError,
 )
+
+
+def said_by(error: Exception) -> str:
+    """Of a Failure its sentence, of a defect its name, too; in one line."""
+    said = error.description if isinstance(error, dg.Failure) else None
+    return " ".join((said or f"{type(error).__name__}: {error}").split())
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _rolled_back(serving: Serving, release: Release, problem: str, run_id: str) 
             event = traffic.rollback("production", model, actor, reason, last.generation)
         except (TrafficError, LedgerError) as error:
             return f"not possible: {error}"
-    return f"version {event.version} serves again (ledger event {event.id})"
+    return f"version {event.label} serves again (ledger event {event.id})"
 
 
 def _has_traffic(last: Event, live: Live) -> bool:

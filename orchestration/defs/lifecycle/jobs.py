@@ -72,7 +72,7 @@ def rollback_job(model: Model) -> dg.JobDefinition:
                 again=config.again,
             )
         context.log.info(
-            f"{model.name} in {config.environment}: version {event.version} serves again"
+            f"{model.name} in {config.environment}: version {event.label} serves again"
         )
 
     @dg.job(

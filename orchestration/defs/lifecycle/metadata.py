@@ -7,6 +7,7 @@ import dagster as dg
 
 from bentos.model_server.certificate import Certificate, Comparison, HttpParity
 from bentos.model_server.contract import Contract
+from bentos.model_server.quantization import Quantization
 from orchestration.resources.registry import Registry, RegistryError
 
 
@@ -129,6 +130,8 @@ def parity_metadata(certificate: Certificate, advice: str) -> dict[str, Any]:
         "certificate_sha256": certificate.digest(),
         "libraries": dg.MetadataValue.json(certificate.libraries),
     }
+    if certificate.quantization is not None:
+        found |= quantization_metadata(certificate.quantization)
     if parity.worst:
         found["worst_rows"] = table(
             [
@@ -145,6 +148,25 @@ def parity_metadata(certificate: Certificate, advice: str) -> dict[str, Any]:
             ]
         )
     return found
+
+
+def quantization_metadata(found: Quantization) -> dict[str, Any]:
+    """What an int8 variant loses and gains."""
+    return {
+        "method": found.method,
+        "quantized_operators": table(
+            [{"operator": name, "count": count} for name, count in found.quantized.items()]
+        ),
+        "variant_label_flips": f"{found.label_flips} of {found.rows} rows",
+        "auc_loss": found.auc_loss,
+        "relative_error": found.relative_error,
+        "batch_difference": found.batch_difference,
+        "size_ratio": found.size_ratio,
+        "speedup": found.speedup,
+        "rows_per_second": found.rows_per_second,
+        "errors_by_method": dg.MetadataValue.json(found.errors),
+        "base_onnx_sha256": found.base_sha256,
+    }
 
 
 def http_metadata(http: HttpParity) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The sensors: a new model version starts its lifecycle; one proved in staging goes on."""
+"""The sensors: a new model version starts its lifecycle; one proved in staging goes on, and its
+variants follow it."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -6,11 +7,13 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from bentos.model_server.certificate import CertificateError
+from bentos.model_server.contract import VARIANTS
 from deploy.challenge import ChallengeError
 from deploy.dagster_names import ACTOR_TAG
 from deploy.versions import MissingFileError
 from orchestration.defs.lifecycle.decisions import Cursor, new_versions, promotes_itself
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
+from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
@@ -49,7 +52,10 @@ def registry_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefini
         if not decision.requests and decision.cursor == cursor:
             return dg.SkipReason("no new version of a configured model")
         return dg.SensorResult(
-            run_requests=[_run_request(model, version) for model, version in decision.requests],
+            run_requests=[
+                _run_request(model, str(version), "registry_sensor")
+                for model, version in decision.requests
+            ],
             dynamic_partitions_requests=[
                 Names(model).partitions.build_add_request([str(v) for v in versions])
                 for model, versions in decision.partitions.items()
@@ -60,12 +66,13 @@ def registry_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefini
     return sensor
 
 
-def _run_request(model: str, version: int) -> dg.RunRequest:
+def _run_request(model: str, label: str, sensor: str, build: str = "") -> dg.RunRequest:
+    """One run for each `build`."""
     return dg.RunRequest(
-        run_key=f"{model}:{version}",
+        run_key=f"{model}:{label}:{build}".rstrip(":"),
         job_name=Names(model).lifecycle_job,
-        partition_key=str(version),
-        tags={AUTOMATIC_TAG: "true", ACTOR_TAG: "registry_sensor"},
+        partition_key=label,
+        tags={AUTOMATIC_TAG: "true", ACTOR_TAG: sensor},
     )
 
 
@@ -85,16 +92,22 @@ def promotion_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefin
     def sensor(
         context: dg.RunStatusSensorContext, serving: Serving
     ) -> dg.RunRequest | dg.SkipReason:
-        model = by_job[context.dagster_run.job_name]
-        steps = context.dagster_run.step_keys_to_execute
-        if steps is not None and not any(step.endswith(_PROOFS) for step in steps):
+        if not _was_deployment(context.dagster_run):
             return dg.SkipReason("the run was no deployment: it proved nothing in staging")
+        model = by_job[context.dagster_run.job_name]
         return _promotion(model, str(context.partition_key), serving)
 
     return sensor
 
 
+def _was_deployment(run: dg.DagsterRun) -> bool:
+    steps = run.step_keys_to_execute
+    return steps is None or any(step.endswith(_PROOFS) for step in steps)
+
+
 def _promotion(model: Model, version: str, serving: Serving) -> dg.RunRequest | dg.SkipReason:
+    if Label.parse(version).is_variant:
+        return dg.SkipReason(f"{model.name} version {version} is a variant: promote it by hand")
     folder = serving.folder(model.name, version)
     try:
         certificate, challenge = folder.certificate(), folder.challenge()
@@ -111,4 +124,50 @@ def _promotion(model: Model, version: str, serving: Serving) -> dg.RunRequest | 
         job_name=Names(model.name).promotion_job,
         partition_key=version,
         tags={AUTOMATIC_TAG: "true", ACTOR_TAG: "promotion_sensor"},
+    )
+
+
+def variant_sensor(configuration: Configuration, jobs: Jobs) -> dg.SensorDefinition:
+    """The variants that a model's YAML names are built once the version itself is proved."""
+    by_job = {Names(m.name).lifecycle_job: m for m in configuration.models.values()}
+
+    @dg.run_status_sensor(
+        name="variant_sensor",
+        description="Starts the lifecycle of the variants of a version that passed staging.",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=[jobs[name] for name in by_job],
+        request_jobs=[jobs[name] for name in by_job],
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sensor(
+        context: dg.RunStatusSensorContext, serving: Serving
+    ) -> dg.SensorResult | dg.SkipReason:
+        if not _was_deployment(context.dagster_run):
+            return dg.SkipReason("the run was no deployment: it proved nothing in staging")
+        model = by_job[context.dagster_run.job_name]
+        return _variants(model, str(context.partition_key), serving)
+
+    return sensor
+
+
+def _variants(model: Model, version: str, serving: Serving) -> dg.SensorResult | dg.SkipReason:
+    """A run for each variant of the version: one, and one more whenever the version's graph or
+    contract has changed, so that both sides of a split take the same requests."""
+    label, name = Label.parse(version), f"{model.name} version {version}"
+    if label.is_variant or model.variants == VARIANTS[:1]:
+        return dg.SkipReason(f"{name} has no variants")
+    try:
+        certificate = serving.folder(model.name, version).certificate()
+    except (MissingFileError, CertificateError) as error:
+        return dg.SkipReason(f"no variant of {name} is built: {error}")
+    if not certificate.passed:
+        return dg.SkipReason(f"no variant of {name} is built: its certificate did not pass")
+    labels = [str(Label(label.number, variant)) for variant in model.variants[1:]]
+    return dg.SensorResult(
+        run_requests=[
+            _run_request(model.name, text, "variant_sensor", certificate.contract_sha256[:12])
+            for text in labels
+        ],
+        dynamic_partitions_requests=[Names(model.name).partitions.build_add_request(labels)],
     )

@@ -48,7 +48,7 @@ def materialization(
     metadata: dict[str, Any] = {
         "environment": event.environment,
         "action": event.action,
-        "version": event.version,
+        "version": event.label,
         "generation": event.generation,
         "weights": weights_table(event.live),
         "actor": event.actor,
@@ -64,6 +64,6 @@ def materialization(
         metadata["dagster_run"] = dg.MetadataValue.url(f"{dagster_url}/runs/{event.dagster_run}")
     return dg.AssetMaterialization(
         asset_key=Names(event.model).asset("traffic"),
-        description=f"{event.action} of version {event.version} in {event.environment}",
+        description=f"{event.action} of version {event.label} in {event.environment}",
         metadata=metadata,
     )

@@ -9,6 +9,8 @@ import dagster as dg
 from deploy.challenge import Challenge, Champion, Comparison
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.names import Names
+from orchestration.labels import Label
+from orchestration.monitoring.contest import HOLD_OUT
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from orchestration.training import REASON, by_hand
@@ -16,8 +18,6 @@ from serving_config.monitoring import Retraining
 from serving_config.schema import Model
 
 CHECK = "better_than_production"
-# Where a training run leaves the rows that its version is compared on.
-HOLD_OUT = "holdout/holdout.parquet"
 
 
 def better_than_production(model: Model) -> dg.AssetChecksDefinition:
@@ -34,9 +34,12 @@ def better_than_production(model: Model) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
     ) -> dg.AssetCheckResult:
-        number = int(context.partition_key)
         with one_sentence():
-            challenge = compare(registry, serving, model, number)
+            label = Label.parse(context.partition_key)
+            if label.is_variant:
+                verdict = f"a variant of version {label.number} is held against that alone"
+                return dg.AssetCheckResult(passed=True, metadata={"verdict": verdict})
+            challenge = compare(registry, serving, model, label.number)
         return dg.AssetCheckResult(passed=challenge.passed, metadata=_metadata(challenge))
 
     return check
@@ -102,9 +105,9 @@ def _contest(
 ) -> Comparison:
     from orchestration.monitoring.contest import ContestError, contest
 
-    production = serving.folder(model.name, champion.version)
+    production = serving.folder(model.name, champion.label)
     if production.onnx_sha256() != champion.onnx_sha256:
-        raise ContestError(f"version {champion.version}'s model.onnx is not the one that serves")
+        raise ContestError(f"version {champion.label}'s model.onnx is not the one that serves")
     candidate = serving.folder(model.name, challenge.version)
     gain = (model.retraining or Retraining()).min_gain
     return contest(candidate, production, holdout, model.quality, gain)
@@ -115,7 +118,7 @@ def _metadata(challenge: Challenge) -> dict[str, Any]:
     if challenge.retrained_because:
         found["retrained_because"] = challenge.retrained_because
     if challenge.champion:
-        found["in_production"] = challenge.champion.version
+        found["in_production"] = challenge.champion.label
     if (compared := challenge.comparison) is not None:
         found |= {
             "metric": compared.metric,

@@ -66,6 +66,10 @@ def test_an_unknown_model_is_one_line_with_those_there_are(command: str, call: C
     )
 
 
+def test_an_unknown_training_is_one_line_with_those_there_are(call: Call) -> None:
+    one_line(call("train", "customer-churn", "--with", "rose"), "no 'rose'", "names: pytorch")
+
+
 @pytest.mark.parametrize("command", [("status",), ("up",)])
 def test_outside_of_a_checkout_is_one_line_that_says_what_helps(
     command: tuple[str, ...], call: Call, tmp_path: Path

@@ -41,6 +41,12 @@ def test_what_is_no_weight_is_named(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1-fp32=5", "1-int4=5", "x=5", "01=5"])
+def test_a_weight_of_what_is_no_version_is_named(text: str) -> None:
+    with pytest.raises(WeightsError, match="is none: write 3, or 3-int8"):
+        parse_weights(("2=95", text))
+
+
 @pytest.mark.parametrize("texts", [("1=90", "1=10"), ("1=90", "v1=10")])
 def test_a_version_that_is_named_twice_is_no_split(texts: tuple[str, str]) -> None:
     with pytest.raises(WeightsError, match="version 1 is named twice"):
@@ -109,6 +115,14 @@ def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], word: str, 
     assert line.startswith("slipway: ")
     assert word in line
     assert called.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["release", "promote", "verify", "load", "load-test"])
+def test_what_is_no_version_is_one_line(command: str, call: Call) -> None:
+    called = call(command, "iris", "--version", "3-int4")
+    assert called.returncode == 2
+    (line,) = called.stderr.splitlines()
+    assert "version '3-int4' is none: write 3, or 3-int8" in line
 
 
 def test_the_commands_that_must_be_quick_import_neither_dagster_nor_mlflow() -> None:

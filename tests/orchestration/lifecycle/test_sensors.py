@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import dagster as dg
 import pytest
+from msgspec.structs import replace
 
 from bentos.model_server.certificate import Certificate
 from deploy.challenge import Challenge
@@ -13,7 +14,7 @@ from deploy.dagster_names import ACTOR_TAG
 from orchestration.defs.lifecycle.decisions import Cursor
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG
-from orchestration.defs.lifecycle.sensors import _promotion, registry_sensor
+from orchestration.defs.lifecycle.sensors import _promotion, _variants, registry_sensor
 from orchestration.resources.registry import FoundVersion, Registry, RegistryError
 from orchestration.resources.serving import Serving
 from serving_config.load import load
@@ -162,3 +163,58 @@ def test_a_version_without_a_readable_proof_is_not_promoted_and_says_why(serving
     broken = _promotion(model, "3", serving)
     assert isinstance(broken, dg.SkipReason)
     assert "is not promoted: certificate.json" in str(broken.skip_message)
+
+
+def test_a_variant_is_never_promoted_by_itself(serving: Serving) -> None:
+    proof = certificate(contract(version=3, variant="int8"), smoke=http())
+    serving.folder("iris", "3-int8").write_certificate(proof)
+    serving.folder("iris", "3-int8").write_challenge(by_hand(proof))
+    model = Model(name="iris", promotion="auto", variants=("fp32", "int8"))
+    reason = _promotion(model, "3-int8", serving)
+    assert isinstance(reason, dg.SkipReason)
+    assert reason.skip_message == "iris version 3-int8 is a variant: promote it by hand"
+
+
+def test_the_variants_of_a_proved_version_are_built_once_and_again_when_it_is_rebuilt(
+    serving: Serving,
+) -> None:
+    model = Model(name="iris", variants=("fp32", "int8"))
+    serving.folder("iris", 3).write_certificate(certificate(contract(version=3), smoke=http()))
+    result = _variants(model, "3", serving)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or []
+    assert request.partition_key == "3-int8"
+    assert request.job_name == "iris_to_staging"
+    assert (request.tags[AUTOMATIC_TAG], request.tags[ACTOR_TAG]) == ("true", "variant_sensor")
+    (partitions,) = result.dynamic_partitions_requests or []
+    assert (partitions.partitions_def_name, partitions.partition_keys) == (
+        "iris_versions",
+        ["3-int8"],
+    )
+
+    def run_key() -> str | None:
+        found = _variants(model, "3", serving)
+        assert isinstance(found, dg.SensorResult)
+        return (found.run_requests or [])[0].run_key
+
+    assert run_key() == request.run_key
+    narrower = replace(contract(version=3).inputs[0], maximum=5.0)
+    changed = replace(contract(version=3), inputs=(narrower, *contract(version=3).inputs[1:]))
+    proof = certificate(changed, smoke=http())
+    serving.folder("iris", 3).write_certificate(proof)
+    assert run_key() != request.run_key, "the version was rebuilt, the variant is not"
+
+
+def test_no_variant_is_built_of_what_is_not_proved_or_is_one_or_is_to_have_none(
+    serving: Serving,
+) -> None:
+    model = Model(name="iris", variants=("fp32", "int8"))
+    assert isinstance(_variants(model, "3", serving), dg.SkipReason)
+    folder = serving.folder("iris", 3)
+    folder.write_certificate(certificate(contract(version=3)))
+    assert isinstance(_variants(model, "3", serving), dg.SkipReason)
+    folder.write_certificate(certificate(contract(version=3), smoke=http()))
+    assert isinstance(_variants(Model(name="iris"), "3", serving), dg.SkipReason)
+    variant = certificate(contract(version=3, variant="int8"), smoke=http())
+    serving.folder("iris", "3-int8").write_certificate(variant)
+    assert isinstance(_variants(model, "3-int8", serving), dg.SkipReason)

@@ -122,7 +122,7 @@ def serves(serving: Serving, parts: Parts, version: int) -> Champion:
     return Champion(version, sha256)
 
 
-def gate(registry: Registry, serving: Serving, model: Any, version: int) -> Any:
+def gate(registry: Registry, serving: Serving, model: Any, version: int | str) -> Any:
     """The check's step, on a staging deployment that does nothing."""
     names = Names("iris")
 
@@ -263,3 +263,19 @@ def test_without_a_hold_out_or_with_an_exchanged_model_it_does_not_pass(
     missing = challenged(registry, serving, model, version)
     assert not missing.passed
     assert "left no holdout/holdout.parquet" in missing.verdict
+
+
+def test_a_variant_has_no_rival_and_is_one_for_the_next_version(
+    registry: Registry, serving: Serving, model: Any, good: Parts
+) -> None:
+    check = gate(registry, serving, model, "1-int8")
+    assert check.passed
+    assert "variant of version 1" in str(check.metadata["verdict"].value)
+    sha256 = good.contract.onnx_sha256
+    live = Live(1, "int8", sha256, "iris:1", "d" * 64, "e" * 64, 100)
+    with serving.open_ledger() as ledger:
+        base = ledger.state("production", "iris")
+        ledger.record(Change(base=base, action="promote", subject=live, live=(live,), actor="ann"))
+    champion = serving.champion("iris")
+    assert champion == Champion(1, sha256, "int8")
+    assert champion.label == "1-int8"
