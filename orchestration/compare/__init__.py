@@ -1,0 +1,1 @@
+"""Two versions or variants of a model, side by side: `slipway compare`."""
