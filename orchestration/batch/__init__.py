@@ -1,0 +1,1 @@
+"""Batch scoring: the verified model over a table of any size."""
