@@ -11,6 +11,8 @@ import httpx
 LOCATION = "slipway"
 REPOSITORY = "__repository__"
 FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+# On a run whose process died: that Dagster starts it again, and which run that was.
+_WILL_RETRY_TAG, _AGAIN_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 
 
 class DagsterError(RuntimeError):
@@ -133,12 +135,12 @@ class DagsterClient:
     def launch(
         self,
         job: str,
-        partition: str,
+        partition: str | None,
         tags: dict[str, str],
         steps: list[str] | None = None,
         configuration: dict[str, Any] | None = None,
     ) -> str:
-        """Start a run of a job for one partition; returns its id.
+        """Start a run of a job, for one partition if it has some; returns its id.
 
         configuration: the run's, as Dagster has it: `{"ops": {…}}`.
         """
@@ -147,7 +149,7 @@ class DagsterClient:
             "repositoryName": REPOSITORY,
             "jobName": job,
         }
-        run_tags = {"dagster/partition": partition, **tags}
+        run_tags = ({} if partition is None else {"dagster/partition": partition}) | tags
         parameters: dict[str, Any] = {
             "selector": selector,
             "executionMetadata": {
@@ -178,6 +180,27 @@ class DagsterClient:
         error = self._error(run_id) if data["status"] == "FAILURE" else None
         return _run_status(data, error)
 
+    def last_attempt(self, run_id: str) -> RunStatus | None:
+        """The run, or the last of those that Dagster started again because its process had died;
+        None where Dagster does not know it. One that is about to be started again has not failed.
+        """
+        data = self._query(
+            f"""query($id: ID!) {{ runOrError(runId: $id) {{
+              ... on Run {{ {_RUN} tags {{ key value }} }}
+              ... on PythonError {{ message }} }} }}""",
+            id=run_id,
+        )["runOrError"]
+        if "message" in data:
+            raise DagsterError(f"run {run_id}: {_last_line(data['message'])}")
+        if "runId" not in data:
+            return None
+        tags = {tag["key"]: tag["value"] for tag in data["tags"]}
+        if again := tags.get(_AGAIN_TAG):
+            return self.last_attempt(again)
+        if data["status"] == "FAILURE" and tags.get(_WILL_RETRY_TAG) == "true":
+            return _run_status(data | {"status": "QUEUED"}, None)
+        return _run_status(data, self._error(run_id) if data["status"] == "FAILURE" else None)
+
     def runs(self, job: str, partition: str) -> list[RunStatus]:
         """Runs of a job for one partition, the newest first."""
         data = self._query(
@@ -195,16 +218,22 @@ class DagsterClient:
     def _error(self, run_id: str) -> str | None:
         data = self._query(
             """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
-              __typename ... on MessageEvent { message }
+              __typename ... on MessageEvent { message stepKey }
+              ... on AssetCheckEvaluationEvent { evaluation { success description } }
               ... on ExecutionStepFailureEvent { failureMetadata { description }
                 error { message causes { message } } }
               ... on RunFailureEvent { error { message } } } } } }""",
             id=run_id,
         )["logsForRun"]
         fallback = None
+        of_checks: dict[str | None, str | None] = {}
         for event in data.get("events", []):
-            if event["__typename"] == "ExecutionStepFailureEvent":
-                if described := (event.get("failureMetadata") or {}).get("description"):
+            if event["__typename"] == "AssetCheckEvaluationEvent":
+                if not (evaluation := event["evaluation"])["success"]:
+                    of_checks[event["stepKey"]] = evaluation["description"]
+            elif event["__typename"] == "ExecutionStepFailureEvent":
+                described = (event.get("failureMetadata") or {}).get("description")
+                if described := described or of_checks.get(event.get("stepKey")):
                     return " ".join(described.split())
                 if not event["error"]:
                     continue

@@ -15,6 +15,9 @@ WINDOW_TAG = "slipway/window_hours"
 COMPACTION_JOB, RETENTION_JOB = "prediction_compaction", "prediction_retention"
 LABEL_DROP_JOB = "label_drop"
 
+# Of what is put into the models' drop folders to be scored.
+BATCH_DROP_SENSOR = "batch_drop_sensor"
+
 # Why a model is trained, and which finding asked for it.
 REASON_TAG = "slipway/reason"
 FINDING_TAG = "slipway/finding"
@@ -55,12 +58,27 @@ def audit_job(model: str) -> str:
     return f"{identifier(model)}_feature_audit"
 
 
+def batch_job(model: str) -> str:
+    """The job that scores a day."""
+    return f"{identifier(model)}_batch"
+
+
+def batch_request_job(model: str) -> str:
+    """The job that carries out what was posted to `/v1/batch-jobs`."""
+    return f"{identifier(model)}_batch_job"
+
+
+def batch_request_op(model: str) -> str:
+    """Its op, which takes the request as its configuration."""
+    return f"{identifier(model)}_batch_job_request"
+
+
 def watched_jobs(configuration: Configuration) -> set[str]:
     """The jobs that run by themselves, as the settings have them, and tell when they fail."""
     found = {COMPACTION_JOB, RETENTION_JOB, LABEL_DROP_JOB}
     found |= {materialize_job(view) for view in configuration.features.views}
     for model in configuration.models.values():
-        found.add(monitoring_job(model.name, "quality"))
+        found |= {monitoring_job(model.name, "quality"), batch_job(model.name)}
         if model.drift.enabled:
             found.add(monitoring_job(model.name, "drift"))
         if model.feature_service:

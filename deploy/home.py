@@ -84,6 +84,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def batch(self) -> Path:
+        """`jobs/`, and of each model `<model>/drop`, `<model>/input` and `<model>/predictions`."""
+        return self.root / "batch"
+
+    @property
     def keys(self) -> Path:
         """The API keys' hashes; there once a key was added."""
         return self.root / "keys.json"
@@ -126,6 +131,7 @@ class Home:
                 self.features,
                 self.findings,
                 self.reports,
+                self.batch,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_key(self.pii_key)

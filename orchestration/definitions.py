@@ -6,6 +6,10 @@ from pathlib import Path
 import dagster as dg
 
 from deploy.dagster_names import COMPACTION_JOB, watched_jobs
+from orchestration.defs.batch.assets import batch_assets
+from orchestration.defs.batch.jobs import batch_jobs, batch_request_jobs
+from orchestration.defs.batch.schedules import batch_schedules, schedule_seconds
+from orchestration.defs.batch.sensors import batch_sensors
 from orchestration.defs.drift.assets import monitoring_assets
 from orchestration.defs.drift.schedules import monitoring_jobs, monitoring_schedules
 from orchestration.defs.drift.sensors import schedule_sensors
@@ -17,7 +21,7 @@ from orchestration.defs.lifecycle.assets import lifecycle_assets
 from orchestration.defs.lifecycle.checks import lifecycle_checks
 from orchestration.defs.lifecycle.jobs import lifecycle_jobs, rollback_job
 from orchestration.defs.lifecycle.ledger_sensor import ledger_sensor
-from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor
+from orchestration.defs.lifecycle.sensors import promotion_sensor, registry_sensor, variant_sensor
 from orchestration.defs.lifecycle.traffic import traffic_spec
 from orchestration.defs.predictions.assets import prediction_assets
 from orchestration.defs.predictions.jobs import prediction_jobs
@@ -39,6 +43,7 @@ def defs() -> dg.Definitions:
     audits = audit_jobs(configuration)
     of_features = feature_jobs(configuration)
     monitoring = {name: job for m in models for name, job in monitoring_jobs(m).items()}
+    batch = batch_jobs(configuration)
     of_log, log_schedules, log_sensors = prediction_jobs()
     names = watched_jobs(configuration)
     by_themselves = [
@@ -48,6 +53,7 @@ def defs() -> dg.Definitions:
             *audits.values(),
             *monitoring.values(),
             *training.values(),
+            *batch.values(),
             *of_log,
         )
         if job.name in names
@@ -60,6 +66,7 @@ def defs() -> dg.Definitions:
             *audit_assets(configuration),
             *training_assets(configuration),
             *prediction_assets(),
+            *batch_assets(configuration),
             *(asset for model in models for asset in monitoring_assets(model, configuration)),
         ],
         asset_checks=[
@@ -73,24 +80,31 @@ def defs() -> dg.Definitions:
             *audits.values(),
             *training.values(),
             *monitoring.values(),
+            *batch.values(),
+            *batch_request_jobs(configuration),
             *of_log,
         ],
         schedules=[
             *feature_schedules(configuration, of_features),
             *audit_schedules(audits),
             *log_schedules,
+            *batch_schedules(configuration, batch),
             *(s for m in models for s in monitoring_schedules(m, configuration, monitoring)),
         ],
         sensors=[
             registry_sensor(configuration, jobs),
             promotion_sensor(configuration, jobs),
+            variant_sensor(configuration, jobs),
             ledger_sensor(configuration),
             *feature_sensors(configuration, of_features),
             *retraining_sensors(configuration, training),
             *log_sensors,
+            *batch_sensors(configuration, batch),
             *schedule_sensors(
                 by_themselves,
-                dict.fromkeys(monitoring, 3600.0) | {COMPACTION_JOB: 300.0},
+                dict.fromkeys(monitoring, 3600.0)
+                | {COMPACTION_JOB: 300.0}
+                | schedule_seconds(configuration),
             ),
         ],
         resources={

@@ -14,7 +14,17 @@ from deploy.control.control import Control
 from deploy.control.errors import problem_of
 from deploy.control.gate import Gate, watching
 from deploy.control.openapi import add_docs, document
-from deploy.control.routes import changes, drift, labels, ledger, metrics, models, platform, split
+from deploy.control.routes import (
+    batch_jobs,
+    changes,
+    drift,
+    labels,
+    ledger,
+    metrics,
+    models,
+    platform,
+    split,
+)
 
 _DESCRIPTION = """\
 What the platform serves, and changes of it. Every route but `/v1/health` wants an API key with the
@@ -43,7 +53,7 @@ def control_api(control: Control) -> FastAPI:
     )
     app.state.control = control
     app.add_middleware(Gate, keys=control.keys, bodies=bodies)
-    for part in (models, split, metrics, changes, labels, ledger, drift, platform):
+    for part in (models, split, metrics, changes, labels, ledger, drift, batch_jobs, platform):
         app.include_router(part.router, prefix="/v1")
     add_docs(app, document(app))
     return app

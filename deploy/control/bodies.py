@@ -12,10 +12,12 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from bentos.model_server.contract import VARIANTS
 from serving_config.base import Name
+from serving_config.batch import Engine, Location
 
 PRODUCTION = "production"
-LABEL = r"^v?[1-9][0-9]{0,8}(-[a-z][a-z0-9_]{0,15})?$"
+LABEL = rf"^v?[1-9][0-9]{{0,8}}(-({'|'.join(VARIANTS[1:])}))?$"
 Number = Annotated[int, Field(ge=1, le=999_999_999, examples=[2])]
 Label = Annotated[str, Field(pattern=LABEL, examples=["v2"])]
 Text = Annotated[
@@ -44,14 +46,14 @@ class Weights(RootModel[Annotated[dict[Label, _Percent], Field(min_length=1)]]):
 class Load(_Given):
     """A verified version, to be brought up beside the live ones."""
 
-    version: Number
+    version: Number | Label
     environment: Name = PRODUCTION
 
 
 class Promote(_Given):
     """A version that staging has proved, for production."""
 
-    version: Number
+    version: Number | Label
     policy: Literal["direct", "blue_green", "canary"] | None = None
     """The configured release policy where it is left out."""
 
@@ -114,6 +116,31 @@ class Labels(_Given):
     model: Name
     environment: Name = PRODUCTION
     labels: Annotated[list[GivenLabel], Field(min_length=1, max_length=10_000)]
+
+
+_Column = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class BatchJob(_Given):
+    """A table to be scored. input, output: below `<home>/batch` or one of `batch.locations`."""
+
+    model: Name
+    input: Location = Field(examples=["/var/lib/slipway/batch/iris/new/*.parquet"])
+    """A file, a folder or a pattern: a path, or a URL of an object storage. Parquet, CSV, Arrow."""
+    output: Location = Field(examples=["/var/lib/slipway/batch/iris/scored"])
+    """The folder that appears when all is done."""
+    version: Number | Label | None = None
+    """The one with the most traffic in `environment` where it is left out."""
+    environment: Name = PRODUCTION
+    keys: Annotated[list[_Column], Field(max_length=1000)] | None = None
+    """The input's columns that the output keeps; all that are no inputs of the model."""
+    timestamp: _Column | None = None
+    """The column with the moment for which features are looked up; the model's
+    `batch.timestamp`."""
+    engine: Engine | None = None
+    """The model's `batch.engine` where it is left out."""
+    overwrite: bool = False
+    """Whether a result that is there is replaced."""
 
 
 class _Query(BaseModel):

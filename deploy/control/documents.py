@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from deploy.batch_jobs import BatchJobRecord
 from deploy.control.alert import Alert
 from deploy.control.progress import Progress
 from deploy.events import Event
@@ -146,6 +147,12 @@ class LabelsTaken(msgspec.Struct, frozen=True):
     model: str
     environment: str
     accepted: int
+
+
+class BatchJobs(msgspec.Struct, frozen=True):
+    """The newest first."""
+
+    jobs: tuple[BatchJobRecord, ...]
 
 
 class Health(msgspec.Struct, frozen=True):

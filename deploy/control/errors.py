@@ -12,6 +12,7 @@ from bentos.model_server import problems
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.problems import FieldError, Problem, clean, unavailable
 from deploy.again import RolledBackAlreadyError
+from deploy.batch_jobs import BatchRecordError
 from deploy.control.control import refused
 from deploy.dagster_client import DagsterError
 from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressError
@@ -44,6 +45,7 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (SupervisorError, HTTPStatus.SERVICE_UNAVAILABLE, "supervisor-unavailable"),
     (DagsterError, HTTPStatus.SERVICE_UNAVAILABLE, "dagster-unavailable"),
     (FindingsError, HTTPStatus.SERVICE_UNAVAILABLE, "finding-damaged"),
+    (BatchRecordError, HTTPStatus.SERVICE_UNAVAILABLE, "batch-job-damaged"),
     (LabelError, HTTPStatus.SERVICE_UNAVAILABLE, "labels-unavailable"),
     (KeyStoreError, HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable"),
 )

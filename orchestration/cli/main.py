@@ -6,6 +6,8 @@ import sys
 import click
 
 from orchestration.cli import (
+    batch,
+    compare,
     demo,
     drift,
     features,
@@ -40,6 +42,7 @@ cli.add_command(platform.down)
 cli.add_command(status.status)
 cli.add_command(models.train)
 cli.add_command(models.verify)
+cli.add_command(compare.compare)
 cli.add_command(release.release)
 cli.add_command(release.promote)
 cli.add_command(traffic.split)
@@ -53,6 +56,7 @@ cli.add_command(receipts.explain_request)
 cli.add_command(predictions.predictions)
 cli.add_command(predictions.labels)
 cli.add_command(predictions.compact_now)
+cli.add_command(batch.batch_predict)
 cli.add_command(keys.keys)
 cli.add_command(drift.drift)
 cli.add_command(demo.demo)

@@ -125,8 +125,3 @@ def _write(folder: Path, contract: Contract, rows: "pd.DataFrame") -> None:
     write_atomically(folder / "reference.parquet", data)
     kept = _Kept(contract.onnx_sha256, hashlib.sha256(data).hexdigest())
     write_atomically(folder / "reference.json", msgspec.json.encode(kept))
-
-
-def version_number(label: str) -> int:
-    """`3` and `3-int8` are both of version 3."""
-    return int(label.partition("-")[0])

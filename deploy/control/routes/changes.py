@@ -24,7 +24,7 @@ def load(model: str, body: Load, control: Controls, caller: Callers) -> Response
     """Bring up a verified version beside the live ones, with weight 0. Takes seconds."""
     state = control.state(body.environment, model)
     expected = caller.expected(state)
-    release = built_release(control.home, model, body.version)
+    release = built_release(control.home, model, label(body.version))
     event = control.traffic.load(release, body.environment, caller.actor, expected)
     return changed(event, caller)
 
@@ -33,14 +33,14 @@ def load(model: str, body: Load, control: Controls, caller: Callers) -> Response
 def promote(model: str, body: Promote, control: Controls, caller: Callers) -> Response:
     """Release a version to production by its policy, or by the one that you name."""
     caller.expected(control.state(PRODUCTION, model))
-    built_release(control.home, model, body.version).require_certificate(PRODUCTION)
+    partition = label(body.version)
+    built_release(control.home, model, partition).require_certificate(PRODUCTION)
     tags = {ACTOR_TAG: caller.name}
     if body.policy is not None:
         tags[POLICY_TAG] = body.policy
-    partition = str(body.version)
     control.dagster.add_partition(partitions_name(model), partition)
     run_id = control.dagster.launch(job_name(model, PRODUCTION), partition, tags)
-    log(caller, "promote", PRODUCTION, model, f"v{body.version} by run {run_id}")
+    log(caller, "promote", PRODUCTION, model, f"v{partition} by run {run_id}")
     started = Started(run_id, f"{control.dagster.url}/runs/{run_id}")
     return reply(started, 202, {"Location": started.url})
 

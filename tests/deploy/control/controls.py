@@ -14,13 +14,14 @@ import msgspec
 from fastapi import FastAPI
 
 from bentos.model_server.bundle import Limits, tree_digest
+from bentos.model_server.contract import version_label
 from bentos.model_server.keys import Keys
 from deploy.control.alert import Alert
 from deploy.control.api import control_api
 from deploy.control.control import Control
 from deploy.control.observer import Observer
 from deploy.control.usage import Usage
-from deploy.dagster_client import DagsterClient, DagsterError
+from deploy.dagster_client import DagsterClient, DagsterError, RunStatus
 from deploy.events import Change, Event, Live
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
@@ -46,18 +47,34 @@ class Dagster(DagsterClient):
 
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:3000")
-        self.launched: list[tuple[str, str, dict[str, str]]] = []
+        self.launched: list[tuple[str, str | None, dict[str, str]]] = []
+        self.configurations: list[dict[str, Any] | None] = []
+        self.attempts: dict[str, RunStatus] = {}
         self.down = False
 
-    def add_partition(self, partitions: str, key: str) -> None:
+    def _require_up(self) -> None:
         if self.down:
             raise DagsterError("Dagster at http://127.0.0.1:3000 does not answer")
 
+    def add_partition(self, partitions: str, key: str) -> None:
+        self._require_up()
+
     def launch(
-        self, job: str, partition: str, tags: dict[str, str], steps: list[str] | None = None
+        self,
+        job: str,
+        partition: str | None,
+        tags: dict[str, str],
+        steps: list[str] | None = None,
+        configuration: dict[str, Any] | None = None,
     ) -> str:
+        self._require_up()
         self.launched.append((job, partition, tags))
+        self.configurations.append(configuration)
         return "run-7"
+
+    def last_attempt(self, run_id: str) -> RunStatus | None:
+        self._require_up()
+        return self.attempts.get(run_id)
 
 
 @dataclass
@@ -119,10 +136,19 @@ class Running:
         return event
 
 
-def build(home: Home, version: int, *, smoked: bool = True, model: str = "iris") -> Release:
+def build(
+    home: Home,
+    version: int,
+    *,
+    smoked: bool = True,
+    model: str = "iris",
+    variant: str = "fp32",
+) -> Release:
     """A Bento in the store and the version's folder, made by hand."""
-    onnx = f"graph {version}".encode()
-    made = msgspec.structs.replace(contract(model, version), onnx_sha256=sha256(onnx.decode()))
+    label = version_label(version, variant)
+    onnx = f"graph {label}".encode()
+    made = contract(model, version, variant)
+    made = msgspec.structs.replace(made, onnx_sha256=sha256(onnx.decode()))
     proved = certificate(made)
     source = home.bentoml / "new" / "src"
     (source / "model").mkdir(parents=True)
@@ -134,16 +160,16 @@ def build(home: Home, version: int, *, smoked: bool = True, model: str = "iris")
     }.items():
         (source / "model" / name).write_bytes(data)
     digest = tree_digest(source)
-    tag = f"{model}:{version}-fp32-{digest[:12]}"
+    tag = f"{model}:{version}-{variant}-{digest[:12]}"
     place = home.bentoml / "bentos" / tag.replace(":", "/")
     place.parent.mkdir(parents=True, exist_ok=True)
     (home.bentoml / "new").rename(place)
     if smoked:
         proved = msgspec.structs.replace(proved, http=http(bento=digest))
-    folder = VersionFolder.of(home.versions, model, version)
+    folder = VersionFolder.of(home.versions, model, label)
     folder.write_certificate(proved)
     folder.write_bento(BuiltRelease(tag, digest))
-    return built_release(home, model, version)
+    return built_release(home, model, label)
 
 
 @contextmanager

@@ -91,6 +91,34 @@ def test_a_verified_version_is_loaded_beside_the_live_ones(api: Running) -> None
     assert api.post("/v1/models/iris/load", {"version": 2}).headers["etag"] == '"2"'
 
 
+def test_a_variant_is_loaded_promoted_and_measured_by_its_label(api: Running) -> None:
+    home = api.control.home
+    three = build(home, 3).live()
+    api.serve(three, environment="production")
+    live = build(home, 3, variant="int8").live(0)
+    answer = api.post("/v1/models/iris/load", {"version": "3-int8"})
+    assert answer.json()["split"]["weights"] == {"v3-int8": 0, "v3": 100}
+    halves = {"v3": 50, "v3-int8": 50}
+    split = api.post("/v1/traffic-split?environment=production", halves)
+    assert split.json()["weights"] == halves
+    api.target.counted[cluster_name("production", "iris", live)] = Counters(requests=7)
+    api.control.observer.tick()
+    found = api.get("/v1/metrics/3-int8?environment=production").json()
+    assert found["version"] == "v3-int8"
+    listed = api.get("/v1/models/iris").json()["environments"]["production"]["versions"]
+    assert [item["version"] for item in listed] == ["v3-int8", "v3"]
+    started = api.post("/v1/models/iris/promote", {"version": "v3-int8"})
+    assert started.status_code == 202
+    assert [launched[:2] for launched in api.dagster.launched] == [("iris_to_production", "3-int8")]
+
+
+@pytest.mark.parametrize("version", ["3-fp32", "3-int4", "latest", "3-int8 ", 0, 3.0])
+def test_what_names_no_version_is_422(version: object, api: Running) -> None:
+    for change in ("load", "promote", "retire"):
+        answer = api.post(f"/v1/models/iris/{change}", {"version": version})
+        is_problem(answer, 422, "invalid-request")
+
+
 def test_what_was_not_built_or_proved_is_neither_loaded_nor_promoted(api: Running) -> None:
     home = api.control.home
     api.serve(build(home, 1).live(), environment="production")
@@ -179,7 +207,7 @@ def test_a_version_without_traffic_is_retired_and_one_with_traffic_is_not(api: R
 
 BAD: list[tuple[str, Any, str]] = [
     ("load", {}, "version"),
-    ("load", {"version": "2"}, "version"),
+    ("load", {"version": "latest"}, "version"),
     ("load", {"version": True}, "version"),
     ("load", {"version": 2.0}, "version"),
     ("load", {"version": 0}, "version"),
