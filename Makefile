@@ -7,6 +7,8 @@ BIN := .venv/bin
 PLATFORM := .venv/.platform
 DEV := .venv/.dev
 SLIPWAY := $(BIN)/slipway
+# By pip, whose configuration may offer a build for the CPU; a lock would name the one with CUDA.
+TORCH := torch==2.13.0
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +25,7 @@ $(PLATFORM): requirements/platform.lock pyproject.toml | $(BIN)/uv
 
 $(DEV): requirements/dev.lock $(PLATFORM)
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	@touch $@
 
 demo: $(PLATFORM) ## everything once: start, two models to production, then a second version by canary
@@ -60,6 +63,8 @@ bench: $(DEV) ## measure the platform, the model server against its peers, and r
 	@$(BIN)/python -m benchmarks.prediction_store
 	@$(BIN)/python -m benchmarks.features
 	@$(BIN)/python -m benchmarks.drift
+	@$(BIN)/python -m benchmarks.batch --ray
+	@$(BIN)/python -m benchmarks.variants
 	@$(BIN)/python -m benchmarks.releases
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))
@@ -72,7 +77,7 @@ bench-peers: $(PEERS) ## install the peers of the benchmark, each in an environm
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 lock: | $(BIN)/uv ## resolve the lock files anew
-	$(LOCK) pyproject.toml --extra boost --extra postgres --extra redis --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --extra boost --extra postgres --extra ray --extra redis --extra torch --overrides requirements/without-torch.txt --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --constraints requirements/dev.lock -o requirements/platform.lock
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serving'], sep='\n')" \
 	  | $(LOCK) - --constraints requirements/dev.lock -o requirements/serving.lock

@@ -1,4 +1,4 @@
-"""The three models, trained on seeded data: 30 float features, two classes."""
+"""The models, trained on seeded data: 30 float features, two classes."""
 
 import hashlib
 import warnings
@@ -19,6 +19,8 @@ TITLES = {
     "rf": "random forest, 200 trees",
     "mlp": "MLP 1024-1024-512",
 }
+# Of batch scoring.
+BATCH_TITLES = {"gb": "gradient boosting, 100 trees", "mlp": TITLES["mlp"]}
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,22 @@ class Model:
     probabilities: tuple[float, ...]
 
 
-def _estimators() -> dict[str, Callable[[], Any]]:
-    from sklearn.ensemble import RandomForestClassifier
+def estimators() -> dict[str, Callable[[], Any]]:
+    """By name, not fitted yet."""
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
     return {
         "lr": lambda: LogisticRegression(max_iter=1000),
         "rf": lambda: RandomForestClassifier(n_estimators=200, random_state=0),
+        "gb": lambda: GradientBoostingClassifier(random_state=0),
         "mlp": lambda: MLPClassifier((1024, 1024, 512), max_iter=2, random_state=0),
     }
 
 
-def _convert(estimator: Any) -> bytes:
+def convert(estimator: Any) -> bytes:
+    """What skl2onnx makes of it: all in float32."""
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
@@ -77,13 +82,13 @@ def train(folder: Path, names: Collection[str] = tuple(TITLES)) -> dict[str, Mod
     x, y = make_classification(4000, len(FIELDS), n_informative=15, random_state=0)
     x = x.astype(np.float32)
     models = {}
-    for name, make in _estimators().items():
+    for name, make in estimators().items():
         if name not in names:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the MLP stops before it has converged
             estimator = make().fit(x, y)
-            onnx = _convert(estimator)
+            onnx = convert(estimator)
         rows = x[:16].astype(float).tolist()
         contract = _contract(name, onnx, rows[0])
         named = [dict(zip(FIELDS, row, strict=True)) for row in rows]
