@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bentos.model_server.certificate import decode_certificate
-from tests.end_to_end.harness import SETOSA, Checkout, configure, in_production, wait_for
+from tests.end_to_end.harness import PACE, SETOSA, Checkout, configure, in_production, wait_for
 
 # MLflow's client keeps its connections for the life of the process.
 pytestmark = pytest.mark.filterwarnings(
@@ -70,14 +70,14 @@ def iris_version(platform: Checkout, seed: int) -> int:
 
 @contextmanager
 def constant_traffic(platform: Checkout) -> Iterator[list[str]]:
-    """Requests without a pause; yields the list of those that were not answered with 200."""
+    """Requests at a steady pace; yields the list of those that were not answered with 200."""
     failures: list[str] = []
     done = threading.Event()
 
     def send() -> None:
         url = f"{platform.url('gateway')}/models/iris/predict"
         with httpx.Client(headers={"X-Environment": "production"}, timeout=30) as client:
-            while not done.is_set():
+            while not done.wait(PACE):
                 try:
                     answer = client.post(url, json={"features": SETOSA})
                 except httpx.HTTPError as error:
