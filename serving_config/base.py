@@ -1,6 +1,6 @@
 """What every type of the settings is made of."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,10 @@ Name = Annotated[
 # Not strict: it may come from a variable, as text.
 Port = Annotated[int, Field(ge=1, le=65535, strict=False)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+# A DNS name or an IPv4 address.
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+# No slash at its end: paths are put behind it. No user and password: people see it.
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#@]*[^\s?#@/]$")]
 
 
 class Settings(BaseModel):
@@ -27,13 +31,15 @@ class Settings(BaseModel):
     )
 
 
+def _on_this_machine(settings: dict[str, Any]) -> str:
+    return f"http://127.0.0.1:{settings['port']}"
+
+
 class Service(Settings):
-    """Where a part of the platform listens."""
+    """Where a part of the platform listens, and where others reach it."""
 
     port: Port
-    """The TCP port on 127.0.0.1."""
-
-    @property
-    def url(self) -> str:
-        """Where programs on this machine reach it."""
-        return f"http://127.0.0.1:{self.port}"
+    """Its TCP port, on `host` of platform.yaml."""
+    url: Url = Field(default_factory=_on_this_machine)
+    """Where the other parts reach it, such as `http://dagster:3000`; `http://127.0.0.1:<port>`
+    where it is left out."""

@@ -29,7 +29,8 @@ class Features(Service):
     """The online features: where the feature transformer listens, and its views' settings."""
 
     port: Port = 8090
-    """The TCP port on 127.0.0.1 of the feature transformer. `SLIPWAY_FEATURES_PORT`."""
+    """The TCP port of the feature transformer, on `host` of platform.yaml.
+    `SLIPWAY_FEATURES_PORT`; `SLIPWAY_FEATURES_URL` goes over `url`."""
     store: Annotated[str, Field(pattern=r"^[\w.-]+\.yaml$")] = "feature_store.yaml"
     """The store's file in `feature_repo/`. `SLIPWAY_FEATURE_STORE`."""
     on_store_down: Literal["refuse", "default"] = "refuse"

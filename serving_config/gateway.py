@@ -52,7 +52,7 @@ class Gateway(Service):
     """The Envoy gateway."""
 
     port: Port = 8080
-    """The TCP port on 127.0.0.1 that clients talk to."""
+    """The TCP port that clients talk to, on `host` of platform.yaml."""
     limits: Limits = Limits()
     """What the gateway refuses."""
     access_log: bool = True

@@ -16,32 +16,61 @@ from serving_config.schema import Configuration, Environment, Model, Platform
 
 FOLDER = Path(__file__).parent
 
-# One variable for each setting that a second checkout or a test has to move out of the way, and
-# for each that may hold a secret.
+# One variable for each setting that a second checkout, a test or a container has to move out of
+# the way, and for each that may hold a secret.
 VARIABLES = {
+    "SLIPWAY_HOST": ("host",),
     "SLIPWAY_GATEWAY_PORT": ("gateway", "port"),
+    "SLIPWAY_GATEWAY_URL": ("gateway", "url"),
     "SLIPWAY_DAGSTER_PORT": ("dagster", "port"),
+    "SLIPWAY_DAGSTER_URL": ("dagster", "url"),
+    "SLIPWAY_DAGSTER_STORAGE_URL": ("dagster", "storage_url"),
+    "SLIPWAY_CODE_SERVER_HOST": ("dagster", "code_server", "host"),
+    "SLIPWAY_CODE_SERVER_PORT": ("dagster", "code_server", "port"),
     "SLIPWAY_MLFLOW_PORT": ("mlflow", "port"),
+    "SLIPWAY_MLFLOW_URL": ("mlflow", "url"),
     "SLIPWAY_MLFLOW_TRACKING_URI": ("mlflow", "tracking_uri"),
+    "SLIPWAY_MLFLOW_BACKEND_URL": ("mlflow", "backend_url"),
+    "SLIPWAY_MLFLOW_ARTIFACTS": ("mlflow", "artifacts"),
+    "SLIPWAY_MODEL_SERVERS_HOST": ("model_servers", "host"),
+    "SLIPWAY_CONTROL_HOST": ("control", "host"),
+    "SLIPWAY_CONTROL_PORT": ("control", "port"),
+    "SLIPWAY_CONTROL_METRICS_PORT": ("control", "metrics_port"),
     "SLIPWAY_DEFAULT_ENVIRONMENT": ("default_environment",),
     "SLIPWAY_DEFAULT_MODEL": ("default_model",),
     "SLIPWAY_LEDGER_URL": ("ledger_url",),
     "SLIPWAY_ALERT_WEBHOOK_URL": ("alerts", "webhook_url"),
     "SLIPWAY_SLACK_WEBHOOK_URL": ("alerts", "slack_webhook_url"),
     "SLIPWAY_PREDICTIONS_URL": ("predictions", "url"),
+    "SLIPWAY_ARTIFACTS_URL": ("artifacts", "url"),
+    "SLIPWAY_CLUSTER_GATEWAY_URL": ("kubernetes", "url"),
+    "SLIPWAY_DAGSTER_RUNS": ("kubernetes", "dagster", "runs"),
+    "SLIPWAY_DAGSTER_IMAGE": ("kubernetes", "dagster", "image"),
 }
 FEATURE_VARIABLES = {
     "SLIPWAY_FEATURES_PORT": ("port",),
+    "SLIPWAY_FEATURES_URL": ("url",),
     "SLIPWAY_FEATURE_STORE": ("store",),
 }
-# These go over every environment, so that no password need stand in a file.
+# These go over every environment: no password need stand in a file, and the same files do on a
+# laptop and on a cluster.
 ENVIRONMENT_VARIABLES = {
+    "SLIPWAY_TARGET": ("target",),
     "SLIPWAY_CACHE_URL": ("cache_url",),
     "SLIPWAY_CLOUD_EVENTS_URL": ("prediction_log", "cloud_events_url"),
 }
 # Settings that may hold a password: no message shows what stands there.
 _SECRETS = frozenset(
-    {"cache_url", "ledger_url", "webhook_url", "slack_webhook_url", "cloud_events_url", "url"}
+    {
+        "backend_url",
+        "cache_url",
+        "cloud_events_url",
+        "ledger_url",
+        "slack_webhook_url",
+        "storage_url",
+        "url",
+        "webhook_url",
+    }
 )
 
 Type = TypeVar("Type", bound=Settings)
@@ -67,6 +96,8 @@ def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> str:
 def _explain(model: type[Settings], source: str, error: ValidationError) -> str:
     lines = []
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            continue  # of a setting that follows from the one that is wrong
         key = ".".join(str(part) for part in item["loc"])
         value = item.get("input")
         secret = not _SECRETS.isdisjoint(item["loc"])

@@ -6,43 +6,40 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from serving_config.alerts import Alerts
-from serving_config.base import Name, Port, Seconds, Service, Settings
+from serving_config.base import Name, Seconds, Settings
 from serving_config.batch import Batch, BatchJobs
 from serving_config.features import Features
 from serving_config.gateway import Gateway
+from serving_config.kubernetes import Artifacts, Kubernetes, Pods, TargetName
 from serving_config.monitoring import Drift, Quality, Retraining
+from serving_config.parts import ControlProcess, Dagster, ModelServers, Registry
 from serving_config.predictions import LoggedColumns, PredictionLog, Predictions
 from serving_config.release import ReleasePolicy
 from serving_config.variants import Quantization, Variants
 
 
-class Registry(Service):
-    """The MLflow registry."""
-
-    port: Port = 5000
-    """The TCP port on 127.0.0.1 of the MLflow server that the platform starts."""
-    tracking_uri: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    """An MLflow server of yours; then the platform starts none. `SLIPWAY_MLFLOW_TRACKING_URI`."""
-
-    @property
-    def uri(self) -> str:
-        """Where the registry answers."""
-        return self.tracking_uri or f"http://127.0.0.1:{self.port}"
-
-
 class Platform(Settings):
     """`platform.yaml`: the local platform."""
 
+    host: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104
+    """The address that every part listens on: this machine alone, or 0.0.0.0, every address that
+    it has, as a container needs it. MLflow, Dagster and metrics ask nobody for a key: keep other
+    machines away from their ports. Clients on other machines predict with a key only.
+    `SLIPWAY_HOST`."""
     default_environment: Name = "staging"
     """The environment of a request without `X-Environment`."""
     default_model: Name | None = None
     """The model behind a bare `/predict`."""
     gateway: Gateway = Gateway()
     """The Envoy gateway that clients talk to."""
-    dagster: Service = Service(port=3000)
-    """Dagster's UI."""
+    dagster: Dagster = Dagster()
+    """Dagster's UI, storage and code location."""
     mlflow: Registry = Registry()
     """The MLflow server."""
+    model_servers: ModelServers = ModelServers()
+    """Where the model servers of this machine are reached."""
+    control: ControlProcess = ControlProcess()
+    """Where the control process is reached."""
     sensor_interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 2
     """How often the registry is asked for new model versions, in seconds."""
     ledger_url: Annotated[str, Field(pattern=r"^(sqlite:///|postgresql\+psycopg://)")] | None = (
@@ -56,6 +53,10 @@ class Platform(Settings):
     """The compacted prediction log."""
     batch: BatchJobs = BatchJobs()
     """Batch scoring."""
+    artifacts: Artifacts = Artifacts()
+    """Where the files of versions are kept for other machines."""
+    kubernetes: Kubernetes = Kubernetes()
+    """The cluster, for environments that run there."""
 
 
 class Environment(Settings):
@@ -63,6 +64,11 @@ class Environment(Settings):
 
     name: Name
     """The value of `X-Environment`."""
+    target: TargetName = "local"
+    """Where its model servers run: `local`, under this machine's supervisor; `kubernetes`, as
+    Deployments; `kserve`, as InferenceServices. `SLIPWAY_TARGET` goes over it in every one."""
+    kubernetes: Pods = Pods()
+    """How they run on a cluster."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes of each model server."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
@@ -262,6 +268,25 @@ class Configuration(Settings):
                         f"models/{model.name}.yaml: release.{environment}, with the rest of "
                         f"environments/{environment}.yaml: {reason}"
                     ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _copies_can_be_compared(self) -> "Configuration":
+        """Answers are compared by the access logs of one machine."""
+        for environment in self.environments.values():
+            if environment.target == "local":
+                continue
+            where = {f"environments/{environment.name}.yaml: release.shadow": environment.release}
+            for model in self.models.values():
+                if environment.name in model.release:
+                    key = f"models/{model.name}.yaml: release.{environment.name}.shadow"
+                    where[key] = self.release_policy(environment.name, model.name)
+            for key, policy in where.items():
+                if policy.shadow is not None:
+                    raise ValueError(
+                        f"{key}: with `target: {environment.target}` the answers to copied "
+                        "requests cannot be compared: leave `shadow` out, or use `target: local`"
+                    )
         return self
 
     @model_validator(mode="after")

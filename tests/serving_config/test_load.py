@@ -246,6 +246,23 @@ def test_variables_go_over_the_file(write: Write) -> None:
         "SLIPWAY_ALERT_WEBHOOK_URL": "https://hooks.example/alerts",
         "SLIPWAY_SLACK_WEBHOOK_URL": "https://hooks.example/slack",
         "SLIPWAY_PREDICTIONS_URL": "s3://bucket/predictions",
+        "SLIPWAY_ARTIFACTS_URL": "s3://bucket/slipway",
+        "SLIPWAY_CLUSTER_GATEWAY_URL": "http://gateway.slipway",
+        "SLIPWAY_DAGSTER_RUNS": "kubernetes",
+        "SLIPWAY_DAGSTER_IMAGE": "registry.example/slipway:1",
+        "SLIPWAY_HOST": "0.0.0.0",  # noqa: S104
+        "SLIPWAY_GATEWAY_URL": "http://gateway:8080",
+        "SLIPWAY_DAGSTER_URL": "http://dagster:3000",
+        "SLIPWAY_DAGSTER_STORAGE_URL": "postgresql://me:secret@db/dagster",
+        "SLIPWAY_CODE_SERVER_HOST": "code",
+        "SLIPWAY_CODE_SERVER_PORT": "4000",
+        "SLIPWAY_MLFLOW_URL": "http://mlflow:5000",
+        "SLIPWAY_MLFLOW_BACKEND_URL": "postgresql://me:secret@db/mlflow",
+        "SLIPWAY_MLFLOW_ARTIFACTS": "s3://bucket/mlflow",
+        "SLIPWAY_MODEL_SERVERS_HOST": "models",
+        "SLIPWAY_CONTROL_HOST": "control",
+        "SLIPWAY_CONTROL_PORT": "8081",
+        "SLIPWAY_CONTROL_METRICS_PORT": "9464",
     }
     assert set(values) == set(VARIABLES)
     platform = load(folder, values).platform
@@ -257,6 +274,22 @@ def test_variables_go_over_the_file(write: Write) -> None:
     assert platform.mlflow.uri == "https://mlflow.example"
     assert platform.default_environment == "production"
     assert platform.default_model == "spam-detector"
+    assert platform.artifacts.url == "s3://bucket/slipway"
+    assert platform.kubernetes.url == "http://gateway.slipway"
+    assert (platform.gateway.url, platform.dagster.url) == (
+        *("http://gateway:8080", "http://dagster:3000"),
+    )
+    assert (platform.dagster.code_server.host, platform.dagster.code_server.port) == ("code", 4000)
+    assert (platform.model_servers.host, platform.control.host) == ("models", "control")
+    assert ":secret@" not in repr(platform)
+
+
+def test_the_same_files_serve_a_cluster_by_one_variable(write: Write) -> None:
+    folder = write("environments/staging.yaml", "workers: 1")
+    assert {e.target for e in load(folder, {}).environments.values()} == {"local"}
+    moved = load(folder, {"SLIPWAY_TARGET": "kserve"}).environments
+    assert {e.target for e in moved.values()} == {"kserve"}
+    assert "SLIPWAY_TARGET: target: " in _refused(folder, SLIPWAY_TARGET="mars")
 
 
 def test_the_cache_of_every_environment_may_come_from_a_variable_and_stays_secret(

@@ -68,3 +68,33 @@ def test_no_message_shows_a_secret(write: Write) -> None:
         with pytest.raises(ConfigurationError) as refused:
             load(write("platform.yaml", "default_model: iris"), {variable: "mysql://me:s3cret@db"})
         assert "s3cret" not in str(refused.value)
+
+
+SHADOWED = "{policy: canary, shadow: {}}"
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "kserve"])
+@pytest.mark.parametrize("by", ["the environment", "the model", "the variable"])
+def test_copies_whose_answers_nobody_can_compare_are_refused(
+    write: Write, by: str, target: str
+) -> None:
+    environment = f"target: {target}\n" if by != "the variable" else ""
+    if by == "the model":
+        folder = write("environments/production.yaml", environment)
+        write("models/iris.yaml", f"release: {{production: {SHADOWED}}}")
+        key = "models/iris.yaml: release.production.shadow"
+    else:
+        folder = write("environments/production.yaml", f"{environment}release: {SHADOWED}")
+        key = "environments/production.yaml: release.shadow"
+    variables = {"SLIPWAY_TARGET": target} if by == "the variable" else {}
+    with pytest.raises(ConfigurationError) as refused:
+        load(folder, variables)
+    assert f"{key}: with `target: {target}`" in str(refused.value)
+    assert "leave `shadow` out" in str(refused.value)
+
+
+def test_a_model_may_do_without_copies_where_others_have_them(write: Write) -> None:
+    write("environments/staging.yaml", f"release: {SHADOWED}")
+    folder = write("environments/production.yaml", "target: kubernetes")
+    load(write("models/iris.yaml", "release: {production: {policy: canary}}"), {})
+    assert load(folder, {}).release_policy("staging", "iris").shadow is not None
