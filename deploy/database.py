@@ -35,14 +35,17 @@ _TIMEOUTS = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 20
 
 
 class Database:
-    """Raises LedgerError in one sentence, never with the password, for whatever goes wrong."""
+    """Raises LedgerError in one sentence, never with the password, for whatever goes wrong.
 
-    def __init__(self, url: str) -> None:
+    pooled: whether connections are kept for the next transaction.
+    """
+
+    def __init__(self, url: str, *, pooled: bool = True) -> None:
         parsed = _parsed(url)
         shown = parsed.difference_update_query(["password", "sslpassword"])
         self._name = shown.render_as_string(hide_password=True)
         self._dialect = parsed.get_backend_name()
-        self.engine = _engine(parsed)
+        self.engine = _engine(parsed, pooled=pooled)
 
         @sa.event.listens_for(self.engine, "begin")
         def begin(connection: sa.Connection) -> None:
@@ -90,11 +93,16 @@ def _parsed(url: str) -> sa.URL:
         ) from None
 
 
-def _engine(url: sa.URL) -> sa.Engine:
+def _engine(url: sa.URL, *, pooled: bool) -> sa.Engine:
     timeouts = _TIMEOUTS if url.get_backend_name() == "postgresql" else {}
     arguments = {name: value for name, value in timeouts.items() if name not in url.query}
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=arguments)
+        engine = sa.create_engine(
+            url,
+            pool_pre_ping=pooled,
+            poolclass=None if pooled else sa.NullPool,
+            connect_args=arguments,
+        )
     except sa.exc.ArgumentError as error:
         raise LedgerError(f"the ledger's URL cannot be used: {error}") from error
     except ImportError as error:

@@ -1,16 +1,17 @@
-"""What the scheduled checks last found: one small file for each, read by alerts and metrics.
+"""What the scheduled checks last found, in the ledger's database: alerts and metrics read it.
 
 A finding is the latest word on one subject; its history is in Dagster.
 """
 
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from deploy.home import Home, write_atomically
+from deploy.home import Home
+from deploy.shared_state import Document, shared_state
 
+KIND = "finding"
 Kind = Literal["drift", "quality", "features", "schedule"]
 Status = Literal["passed", "failed", "not_enough_data"]
 
@@ -45,41 +46,50 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     url: str | None = None
 
 
-def path_of(home: Home, kind: Kind, environment: str, subject: str) -> Path:
-    """Where the finding lies."""
-    return home.findings / kind / f"{subject}@{environment}.json"
+def key_of(kind: Kind, environment: str, subject: str) -> str:
+    """What it is kept under."""
+    return f"{kind}/{subject}@{environment}"
 
 
 def write_finding(home: Home, finding: Finding) -> Finding:
     """Keep it in place of the one before, also of a damaged one; returns it with `failures_in_row`
     counted on."""
+    counted = finding
+
+    def count(before: bytes | None) -> bytes:
+        nonlocal counted
+        counted = _counted(finding, before)
+        return msgspec.json.encode(counted)
+
+    key = key_of(finding.kind, finding.environment, finding.subject)
+    shared_state(home).change(KIND, key, count)
+    return counted
+
+
+def _counted(finding: Finding, data: bytes | None) -> Finding:
     try:
-        before = read_finding(home, finding.kind, finding.environment, finding.subject)
-    except FindingsError:
+        before = None if data is None else msgspec.json.decode(data, type=Finding)
+    except msgspec.DecodeError:
         before = None
     goes_on = before is not None and before.version == finding.version
     count = before.failures_in_row if before and goes_on else 0
     if finding.status != "not_enough_data":
         count = count + 1 if finding.status == "failed" else 0
-    counted = msgspec.structs.replace(finding, failures_in_row=count)
-    path = path_of(home, finding.kind, finding.environment, finding.subject)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(path, msgspec.json.encode(counted))
-    return counted
+    return msgspec.structs.replace(finding, failures_in_row=count)
 
 
 def read_finding(home: Home, kind: Kind, environment: str, subject: str) -> Finding | None:
     """The latest one, None where nothing was found yet; FindingsError for one that is damaged."""
-    return _read(path_of(home, kind, environment, subject))
+    found = shared_state(home).read(KIND, key_of(kind, environment, subject))
+    return None if found is None else _decode(found)
 
 
 def readable(home: Home) -> tuple[list[Finding], list[str]]:
     """Those that can be read, and of each damaged one what is wrong: it hides no other."""
     found, damaged = [], []
-    for path in sorted(home.findings.glob("*/*.json")):
+    for document in shared_state(home).all(KIND):
         try:
-            if (finding := _read(path)) is not None:
-                found.append(finding)
+            found.append(_decode(document))
         except FindingsError as error:
             damaged.append(str(error))
     return found, damaged
@@ -90,10 +100,10 @@ def age_seconds(finding: Finding, now: datetime) -> float:
     return max(0.0, (now - datetime.fromisoformat(finding.at)).total_seconds())
 
 
-def _read(path: Path) -> Finding | None:
+def _decode(document: Document) -> Finding:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Finding)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise FindingsError(f"{path}: {error}; the next check writes it anew") from error
+        return msgspec.json.decode(document.data, type=Finding)
+    except msgspec.DecodeError as error:
+        raise FindingsError(
+            f"finding {document.key}: {error}; the next check writes it anew"
+        ) from error

@@ -6,7 +6,11 @@ from pathlib import Path
 from bentos.model_server.bundle import Bundle, BundleError, read_bundle
 from bentos.model_server.certificate import Certificate, CertificateError
 from bentos.model_server.contract import ContractError
+from deploy.artifacts.bentos import fetch_bento
+from deploy.artifacts.errors import DamagedArtifactError, MissingArtifactError
+from deploy.artifacts.store import artifacts_of
 from deploy.events import Live
+from deploy.home import Home
 
 # The first environment proves a version over HTTP; every other one demands that proof.
 PROVING_ENVIRONMENT = "staging"
@@ -70,3 +74,31 @@ class Release:
             certificate_sha256=self.certificate.digest(),
             weight=weight,
         )
+
+
+def bring(home: Home, tag: str, digest: str, certificate: Certificate | None = None) -> Release:
+    """The Bento of that digest, from the store of artifacts where this machine does not have it.
+
+    Raises ReleaseError where it is nowhere, or is another one.
+    """
+    store = artifacts_of(home)
+    try:
+        return _exact(home, tag, digest, certificate)
+    except ReleaseError:
+        if store is None:
+            raise
+    try:
+        fetch_bento(store, tag, digest, home.bentoml)
+    except (MissingArtifactError, DamagedArtifactError) as error:
+        raise ReleaseError(f"Bento {tag} must not be deployed: {error}") from error
+    return _exact(home, tag, digest, certificate)
+
+
+def _exact(home: Home, tag: str, digest: str, certificate: Certificate | None) -> Release:
+    release = Release.load(tag, home.bentoml, certificate)
+    if (found := release.bundle.digest) != digest:
+        raise ReleaseError(
+            f"Bento {tag} has digest {found[:12]}, {digest[:12]} was built and released; "
+            "materialize the bento asset again"
+        )
+    return release

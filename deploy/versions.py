@@ -1,6 +1,9 @@
-"""The files of one model version: what the steps of the lifecycle hand on."""
+"""The files of one model version: what the steps of the lifecycle hand on.
 
-import hashlib
+With a store of artifacts each step may run on another machine: what is written is published, and
+what is read is what was published last.
+"""
+
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +18,22 @@ from bentos.model_server.certificate import (
 )
 from bentos.model_server.contract import Contract, decode_contract, parse_label
 from bentos.model_server.quantization import Quantization
+from deploy.artifacts.bentos import publish_bento
+from deploy.artifacts.blobs import sha256
+from deploy.artifacts.files import VersionFiles
+from deploy.artifacts.store import artifacts_of
+from deploy.artifacts.versions import labels
 from deploy.challenge import Challenge, decode_challenge
 from deploy.events import Live
-from deploy.home import Home, write_atomically
-from deploy.release import Release, ReleaseError
+from deploy.home import Home
+from deploy.release import Release, bring
+
+# What a Bento is built of, and which step makes it.
+_PROVED = (
+    ("model.onnx", "onnx_model"),
+    ("contract.json", "onnx_model"),
+    ("certificate.json", "conversion_parity"),
+)
 
 
 class MissingFileError(FileNotFoundError):
@@ -53,29 +68,40 @@ def _first_measured(before: Certificate, after: Certificate) -> Quantization | N
 class VersionFolder:
     """`<versions>/<model>/<label>/`. Every file is replaced by rename, never half-written."""
 
-    path: Path
+    home: Home
+    model: str
+    label: str
 
     @classmethod
-    def of(cls, versions: Path, model: str, version: int | str) -> "VersionFolder":
+    def of(cls, home: Home, model: str, version: int | str) -> "VersionFolder":
         """The folder of one version; it is made when the first file is written."""
-        return cls(versions / model / str(version))
+        return cls(home, model, str(version))
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine."""
+        return self.home.versions / self.model / self.label
 
     @property
     def onnx(self) -> Path:
         """The exported graph."""
         return self.path / "model.onnx"
 
+    @property
+    def _files(self) -> VersionFiles:
+        return VersionFiles(self.path, artifacts_of(self.home))
+
     def _read(self, name: str, step: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError as error:
+        data = self._files.read(name)
+        if data is None:
             raise MissingFileError(
                 f"{self.path / name} is missing: materialize {step} for this version first"
-            ) from error
+            )
+        return data
 
-    def _write(self, name: str, data: bytes) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / name, data)
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self._files.digest(name) is not None
 
     def onnx_bytes(self) -> bytes:
         """The exported graph."""
@@ -83,11 +109,21 @@ class VersionFolder:
 
     def onnx_sha256(self) -> str:
         """The digest of the file as it is now."""
-        return hashlib.sha256(self.onnx_bytes()).hexdigest()
+        return sha256(self.onnx_bytes())
 
     def contract(self) -> Contract:
         """The contract that was exported with the graph."""
-        return decode_contract(self._read("contract.json", "onnx_model"))
+        return decode_contract(self.contract_bytes())
+
+    def contract_bytes(self) -> bytes:
+        """The contract as it stands."""
+        return self._read("contract.json", "onnx_model")
+
+    def fetched(self) -> Path:
+        """The folder, with graph, contract and certificate in it as they count now."""
+        for name, step in _PROVED:
+            self._read(name, step)
+        return self.path
 
     def certificate(self) -> Certificate:
         """The certificate, which knows of the smoke test once that ran."""
@@ -103,13 +139,9 @@ class VersionFolder:
 
     def write_export(self, onnx: bytes, contract: Contract) -> None:
         """Another graph or contract makes what was proved of the one before void."""
-        contract_file = self.path / "contract.json"
-        old = [path.read_bytes() for path in (self.onnx, contract_file) if path.exists()]
-        if old != [onnx, contract.encode()]:
-            for proof in ("certificate.json", "challenger.json"):
-                (self.path / proof).unlink(missing_ok=True)
-        self._write("model.onnx", onnx)
-        self._write("contract.json", contract.encode())
+        files = {"model.onnx": onnx, "contract.json": contract.encode()}
+        same = all(self._files.digest(name) == sha256(data) for name, data in files.items())
+        self._files.write(files, () if same else ("certificate.json", "challenger.json"))
 
     def write_parity(self, certificate: Certificate) -> Certificate:
         """Write a certificate that knows of no smoke test, and return what was written.
@@ -131,15 +163,17 @@ class VersionFolder:
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Replace the certificate."""
-        self._write("certificate.json", certificate.encode())
+        self._files.write({"certificate.json": certificate.encode()})
 
     def write_challenge(self, challenge: Challenge) -> None:
         """Replace what is known of the version against the one in production."""
-        self._write("challenger.json", challenge.encode())
+        self._files.write({"challenger.json": challenge.encode()})
 
     def write_bento(self, built: BuiltRelease) -> None:
-        """Remember the Bento."""
-        self._write("bento.json", msgspec.json.encode(built))
+        """Remember the Bento, which is published first."""
+        if (store := artifacts_of(self.home)) is not None:
+            publish_bento(store, self.home.bentoml, built.tag, built.digest)
+        self._files.write({"bento.json": msgspec.json.encode(built)})
 
 
 def built_release(home: Home, model: str, version: int | str) -> Release:
@@ -148,7 +182,7 @@ def built_release(home: Home, model: str, version: int | str) -> Release:
     Raises MissingFileError where it was not built or not proved, ReleaseError where it was changed
     since.
     """
-    folder = VersionFolder.of(home.versions, model, version)
+    folder = VersionFolder.of(home, model, version)
     fix = f"`slipway release {model} --version {version}` builds and proves it on the way"
     try:
         built = folder.bento()
@@ -163,22 +197,24 @@ def built_release(home: Home, model: str, version: int | str) -> Release:
         raise MissingFileError(
             f"{model} version {version} was exported anew and is not proved yet: {fix}"
         ) from error
-    release = Release.load(built.tag, home.bentoml, certificate)
-    if release.bundle.digest != built.digest:
-        raise ReleaseError(
-            f"Bento {built.tag} has digest {release.bundle.digest[:12]}, "
-            f"{built.digest[:12]} was built; materialize the bento asset again"
-        )
-    return release
+    return bring(home, built.tag, built.digest, certificate)
 
 
 def built_labels(home: Home, model: str) -> list[str]:
     """Versions and variants of which a Bento was built, the oldest first."""
     found = []
-    for bento in (home.versions / model).glob("*/bento.json"):
+    for name in version_labels(home, model):
         with suppress(ValueError):  # not a version's folder
-            found.append((parse_label(bento.parent.name), bento.parent.name))
-    return [label for _, label in sorted(found)]
+            found.append((parse_label(name), name))
+    folders = ((label, VersionFolder.of(home, model, label)) for _, label in sorted(found))
+    return [label for label, folder in folders if folder.has("bento.json")]
+
+
+def version_labels(home: Home, model: str) -> set[str]:
+    """The names of the versions' folders, on this machine and published."""
+    here = {path.name for path in (home.versions / model).glob("*/")}
+    store = artifacts_of(home)
+    return here if store is None else here | labels(store, model)
 
 
 def live_release(home: Home, live: Live) -> Release:
@@ -188,11 +224,5 @@ def live_release(home: Home, live: Live) -> Release:
     the one on the ledger any more.
     """
     model = live.bento.partition(":")[0]
-    certificate = VersionFolder.of(home.versions, model, live.label).certificate()
-    release = Release.load(live.bento, home.bentoml, certificate)
-    if release.bundle.digest != live.bento_digest:
-        raise ReleaseError(
-            f"Bento {live.bento} has digest {release.bundle.digest[:12]}, "
-            f"{live.bento_digest[:12]} was released; promote another version instead"
-        )
-    return release
+    certificate = VersionFolder.of(home, model, live.label).certificate()
+    return bring(home, live.bento, live.bento_digest, certificate)

@@ -1,15 +1,18 @@
-"""One alert, and the file that says which there are: for the API, `status`, and a restart."""
+"""One alert, and which there are: for the API, `status`, and whoever evaluates them next."""
 
 import hashlib
 from typing import Literal
 
 import msgspec
 
-from deploy.home import Home, write_atomically
+from deploy.home import Home
+from deploy.shared_state import shared_state
+
+_PLACE = ("alerts", "current")
 
 
 class AlertsError(RuntimeError):
-    """The file of current alerts cannot be read."""
+    """The current alerts cannot be read."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,16 +38,24 @@ def fingerprint(labels: dict[str, str]) -> str:
 
 
 def read_alerts(home: Home) -> list[Alert]:
-    """The current alerts and the last resolved ones; AlertsError where the file is none."""
-    path = home.run / "alerts.json"
+    """The current alerts and the last resolved ones; AlertsError where they are damaged."""
+    return read_versioned_alerts(home)[0]
+
+
+def read_versioned_alerts(home: Home) -> tuple[list[Alert], int]:
+    """And how often they were written."""
+    found = shared_state(home).read(*_PLACE)
+    if found is None:
+        return [], 0
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Alert])
-    except FileNotFoundError:
-        return []
-    except (OSError, msgspec.DecodeError) as error:
-        raise AlertsError(f"{path} cannot be read: {error}; the platform writes it anew") from error
+        return msgspec.json.decode(found.data, type=list[Alert]), found.version
+    except msgspec.DecodeError as error:
+        raise AlertsError(
+            f"the alerts cannot be read: {error}; the platform writes them anew"
+        ) from error
 
 
-def write_alerts(home: Home, alerts: list[Alert]) -> None:
-    """Replace the file."""
-    write_atomically(home.run / "alerts.json", msgspec.json.encode(alerts), mode=0o600)
+def write_alerts(home: Home, alerts: list[Alert], expected: int | None = None) -> int:
+    """Replace them; returns their version. LedgerConflictError where another process has written
+    since the version that is expected."""
+    return shared_state(home).write(*_PLACE, msgspec.json.encode(alerts), expected)

@@ -8,12 +8,19 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from deploy.control.alert import Alert, AlertsError, fingerprint, read_alerts, write_alerts
+from deploy.control.alert import (
+    Alert,
+    AlertsError,
+    fingerprint,
+    read_versioned_alerts,
+    write_alerts,
+)
 from deploy.control.condition import Condition
 from deploy.control.conditions import conditions
 from deploy.control.finding_conditions import Unseen, finding_conditions
 from deploy.control.last_events import LastEvents
 from deploy.control.observer import Observation
+from deploy.events import LedgerConflictError, LedgerError
 from deploy.findings import readable
 from deploy.home import Home
 from deploy.ledger import Ledger
@@ -45,8 +52,9 @@ class Alerting:
         self._pending_since: dict[str, float] = {}
         self._resolved: deque[Alert] = deque(maxlen=MAX_RESOLVED)
         self._written: list[Alert] | None = None
+        self._version: int | None = None
         self._current: tuple[Alert, ...] = ()
-        self._restore()
+        self.restore()
 
     def current(self) -> tuple[Alert, ...]:
         """What is pending and firing, then what resolved last."""
@@ -62,7 +70,8 @@ class Alerting:
             *self._of_findings(),
         ]
         changed = self._move({fingerprint(item.labels): item for item in found})
-        self._publish()
+        if not self._publish():
+            return
         for alert in changed:
             logger.warning("%s: %s", alert.state, alert.annotations["summary"])
             self._send(alert)
@@ -120,28 +129,44 @@ class Alerting:
         self._resolved.appendleft(alert)
         return alert
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """False where another process evaluates them, too: it was faster, and has sent them."""
         alerts = [*self._active.values(), *self._resolved]
         self._current = tuple(alerts)
         if alerts == self._written:
-            return
+            return True
         try:
-            write_alerts(self._home, alerts)
+            self._version = write_alerts(self._home, alerts, self._version)
             self._written = alerts
-        except OSError as error:  # alerts go out nevertheless; tried again at the next tick
-            logger.error("run/alerts.json cannot be written: %s", error.strerror)
+        except LedgerConflictError:
+            self._read()
+            return False
+        except LedgerError as error:  # alerts go out nevertheless; tried again at the next tick
+            logger.error("alerts cannot be written: %s", error)
+        return True
 
-    def _restore(self) -> None:
-        """What fired before a restart fires still, until a look says otherwise."""
+    def restore(self) -> None:
+        """What fired before a restart, or in the process that evaluated them before, fires still,
+        until a look says otherwise."""
+        self._active.clear()
+        self._pending_since.clear()
+        self._read()
+
+    def _read(self) -> None:
+        """What is on record, and beside it what is pending here."""
+        self._written, self._version, alerts = None, None, list[Alert]()
         try:
-            alerts = read_alerts(self._home)
+            alerts, self._version = read_versioned_alerts(self._home)
+            self._written = alerts
         except AlertsError as error:
             logger.error("%s", error)
-            return
+        self._resolved.clear()
         self._resolved.extend(alert for alert in alerts if alert.state == "resolved")
-        firing = [alert for alert in alerts if alert.state == "firing"]
-        self._active = {alert.fingerprint: alert for alert in firing}
-        self._current = (*firing, *self._resolved)
+        firing = {alert.fingerprint: alert for alert in alerts if alert.state == "firing"}
+        pending = {key: self._active[key] for key in self._pending_since.keys() - firing.keys()}
+        self._pending_since = {key: self._pending_since[key] for key in pending}
+        self._active = firing | pending
+        self._current = (*self._active.values(), *self._resolved)
 
 
 def _utc() -> str:

@@ -63,6 +63,7 @@ class Controller:
         self._busy: set[Key] = set()
         self._pauses: dict[Key, datetime] = {}
         self._said: dict[Key, str] = {}
+        self._cleared: set[Key] = set()
         self._silence = Silence(ready_seconds, clock())
         self._probes = Probes(traffic)
 
@@ -71,6 +72,10 @@ class Controller:
         while not stop.wait(seconds):
             self.tick()
         self.close()
+
+    def rest(self) -> None:
+        """Another process leads: no more golden requests from here."""
+        self._probes.follow({})
 
     def close(self) -> None:
         """Begin nothing more, and wait for what has begun."""
@@ -99,8 +104,10 @@ class Controller:
             last = self._last_events.of(state)
             if last is not None and "phase" in last.evidence:
                 releases.append(last)
-            elif last is not None and key not in self._busy:
+                self._cleared.discard(key)
+            elif last is not None and key not in self._busy and key not in self._cleared:
                 clear_progress(self._home, *key)
+                self._cleared.add(key)
         return releases
 
     def _start(self, key: Key, act: Callable[[Any], None], subject: object) -> None:

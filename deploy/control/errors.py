@@ -12,7 +12,9 @@ from bentos.model_server import problems
 from bentos.model_server.certificate import CertificateError
 from bentos.model_server.problems import FieldError, Problem, clean, unavailable
 from deploy.again import RolledBackAlreadyError
+from deploy.artifacts.errors import ArtifactsError, StoreError
 from deploy.batch_jobs import BatchRecordError
+from deploy.control.alert import AlertsError
 from deploy.control.control import refused
 from deploy.dagster_client import DagsterError
 from deploy.events import LedgerConflictError, LedgerError, ReleaseInProgressError
@@ -39,12 +41,15 @@ _KINDS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (MissingFileError, HTTPStatus.NOT_FOUND, "unknown-version"),
     (CertificateError, HTTPStatus.CONFLICT, "not-certified"),
     (ReleaseError, HTTPStatus.CONFLICT, "bento-changed"),
+    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "artifacts-unavailable"),
+    (ArtifactsError, HTTPStatus.CONFLICT, "artifact-damaged"),
     (LedgerError, HTTPStatus.SERVICE_UNAVAILABLE, "ledger-unavailable"),
     (GatewayError, HTTPStatus.SERVICE_UNAVAILABLE, "gateway-unavailable"),
     (TargetError, HTTPStatus.SERVICE_UNAVAILABLE, "target-unavailable"),
     (SupervisorError, HTTPStatus.SERVICE_UNAVAILABLE, "supervisor-unavailable"),
     (DagsterError, HTTPStatus.SERVICE_UNAVAILABLE, "dagster-unavailable"),
     (FindingsError, HTTPStatus.SERVICE_UNAVAILABLE, "finding-damaged"),
+    (AlertsError, HTTPStatus.SERVICE_UNAVAILABLE, "alerts-damaged"),
     (BatchRecordError, HTTPStatus.SERVICE_UNAVAILABLE, "batch-job-damaged"),
     (LabelError, HTTPStatus.SERVICE_UNAVAILABLE, "labels-unavailable"),
     (KeyStoreError, HTTPStatus.SERVICE_UNAVAILABLE, "keys-unavailable"),

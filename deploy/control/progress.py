@@ -1,12 +1,12 @@
 """How far a release in progress is: the controller writes it at each look, for all to read."""
 
-import os
-from pathlib import Path
-
 import msgspec
 
 from deploy.analysis.verdict import Analysis
 from deploy.home import Home
+from deploy.shared_state import shared_state
+
+_KIND = "progress"
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,28 +30,23 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     began: str = ""
 
 
-def _path(home: Home, environment: str, model: str) -> Path:
-    return home.run / "releases" / f"{environment}.{model}.json"
+def _key(environment: str, model: str) -> str:
+    return f"{environment}/{model}"
 
 
 def write_progress(home: Home, progress: Progress) -> None:
-    """Replace what the last look said, by rename; it need not outlive a power cut."""
-    path = _path(home, progress.environment, progress.model)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(progress))
-    temporary.replace(path)
+    """Replace what the last look said."""
+    key = _key(progress.environment, progress.model)
+    shared_state(home).write(_KIND, key, msgspec.json.encode(progress))
 
 
 def read_progress(home: Home, environment: str, model: str) -> Progress | None:
     """The last look, or None where no release is in progress."""
-    try:
-        data = _path(home, environment, model).read_bytes()
-    except FileNotFoundError:
-        return None
-    return msgspec.json.decode(data, type=Progress)
+    found = shared_state(home).read(_KIND, _key(environment, model))
+    return None if found is None else msgspec.json.decode(found.data, type=Progress)
 
 
 def clear_progress(home: Home, environment: str, model: str) -> None:
     """The release is over."""
-    _path(home, environment, model).unlink(missing_ok=True)
+    if shared_state(home).read(_KIND, _key(environment, model)) is not None:
+        shared_state(home).remove(_KIND, _key(environment, model))

@@ -1,20 +1,16 @@
 """Where inputs and outputs are: paths of this machine and fsspec URLs."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from deploy.storage_errors import DEFECTS, has_credentials, reason, shown
 from orchestration.batch.errors import BatchError, InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
-_QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")
-_CREDENTIALS = re.compile("credential|auth|unauthorized|forbidden", re.IGNORECASE)
 
 
 def open_location(url: str, error: type[BatchError] = InputError) -> tuple[Any, str]:
@@ -45,7 +41,7 @@ def _refuse(url: str, error: type[BatchError]) -> None:
         raise error(f"{shown(url)}: a URL inside a URL (::) is not taken; unpack the file first")
     if scheme not in available_protocols():
         raise error(f"{shown(url)}: unknown scheme {scheme!r}; known are s3, gs, abfs, file, …")
-    if _PASSWORD.search(url) or _QUERY.search(url):
+    if has_credentials(url):
         raise error(
             f"{shown(url)}: credentials in a URL would be written into the manifest; give them to "
             f"fsspec's configuration (FSSPEC_{scheme.upper()}_…) or to the storage's own variables"
@@ -59,21 +55,12 @@ def is_local(filesystem: Any) -> bool:
     return isinstance(filesystem, LocalFileSystem)
 
 
-def shown(text: str) -> str:
-    """A location or message for people: without passwords and signatures."""
-    return _QUERY.sub(r"\1", _PASSWORD.sub("", text))
-
-
-# What is no storage's doing.
-_DEFECTS = (MemoryError, AttributeError, NameError, TypeError)
-
-
 @contextmanager
 def storage_errors(location: str, error: type[BatchError] = InputError) -> Iterator[None]:
     """What goes wrong inside becomes one sentence about `location`."""
     try:
         yield
-    except (BatchError, *_DEFECTS):
+    except (BatchError, *DEFECTS):
         raise
     except Exception as problem:
         raise error(f"{shown(location)}: {reason(problem)}") from problem
@@ -86,30 +73,12 @@ def raises_os_error(method: Callable[P, T]) -> Callable[P, T]:
     def call(*arguments: P.args, **named: P.kwargs) -> T:
         try:
             return method(*arguments, **named)
-        except (OSError, BatchError, *_DEFECTS):
+        except (OSError, BatchError, *DEFECTS):
             raise
         except Exception as problem:
             raise OSError(reason(problem)) from problem
 
     return call
-
-
-def reason(problem: Exception) -> str:
-    """What a storage's or file's exception says, in one line and without secrets."""
-    if isinstance(problem, ImportError):
-        return f"a package is missing: {problem}"
-    if isinstance(problem, FileNotFoundError):
-        return "not there"
-    if _CREDENTIALS.search(type(problem).__name__):
-        return f"credentials are missing or were refused ({type(problem).__name__})"
-    if isinstance(problem, NotImplementedError):
-        return "this storage cannot do that"
-    if isinstance(problem, PermissionError):
-        return "no permission, or wrong credentials"
-    if isinstance(problem, OSError) and problem.errno:
-        return os.strerror(problem.errno).lower()
-    line = next(iter(str(problem).splitlines()), "")[:300]
-    return shown(line).rstrip(".") or type(problem).__name__
 
 
 def file_tag(filesystem: Any, path: str, info: dict[str, Any] | None = None) -> tuple[int, str]:

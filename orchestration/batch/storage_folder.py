@@ -8,13 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deploy.storage_errors import reason, shown
 from orchestration.batch.errors import OutputError
 from orchestration.batch.storage import (
     is_local,
     open_location,
     raises_os_error,
-    reason,
-    shown,
 )
 
 _CHUNK = 1 << 20

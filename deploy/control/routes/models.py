@@ -40,14 +40,14 @@ class _Look:
     def __init__(self, control: Control, model: str | None = None) -> None:
         self._control = control
         self._states = control.ledger.states()
-        self._ports = control.target.servers()
+        self._servers = control.target.servers()
         names = [
             cluster_name(environment, owner, live)
             for (environment, owner), state in self._states.items()
             if model in (None, owner)
             for live in state.live
         ]
-        asked = [name for name in names if name in self._ports]
+        asked = [name for name in names if name in self._servers]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             self._ready = dict(zip(asked, threads.map(control.target.ready, asked), strict=True))
 
@@ -73,14 +73,14 @@ class _Look:
 
     def _version(self, state: State, live: Live, phase: Phase | None) -> Version:
         name = cluster_name(state.environment, state.model, live)
-        port = self._ports.get(name)
+        address = self._servers.get(name)
         return Version(
             version=f"v{live.label}",
             state=_state(live, phase),
             weight=live.weight,
             mirror=live.mirror,
             ready=self._ready.get(name, False),
-            server=None if port is None else f"http://127.0.0.1:{port}",
+            server=None if address is None else f"http://{address}",
             onnx_sha256=live.onnx_sha256,
             bento=live.bento,
             bento_digest=live.bento_digest,

@@ -160,13 +160,16 @@ def build(
     }.items():
         (source / "model" / name).write_bytes(data)
     digest = tree_digest(source)
-    tag = f"{model}:{version}-{variant}-{digest[:12]}"
+    build = f"{version}-{variant}-{digest[:12]}"
+    tag = f"{model}:{build}"
+    manifest = {"service": "bentos.x", "name": model, "version": build, "envs": []}
+    (source.parent / "bento.yaml").write_bytes(msgspec.json.encode(manifest))
     place = home.bentoml / "bentos" / tag.replace(":", "/")
     place.parent.mkdir(parents=True, exist_ok=True)
     (home.bentoml / "new").rename(place)
     if smoked:
         proved = msgspec.structs.replace(proved, http=http(bento=digest))
-    folder = VersionFolder.of(home.versions, model, label)
+    folder = VersionFolder.of(home, model, label)
     folder.write_certificate(proved)
     folder.write_bento(BuiltRelease(tag, digest))
     return built_release(home, model, label)

@@ -1,7 +1,8 @@
 """The platform's own evaluation: a real ledger, hand-made looks at the servers, its own clock."""
 
-import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -19,6 +20,7 @@ from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.ledger import Ledger, LedgerError
 from deploy.monitoring.rules import alerting_rules
+from deploy.shared_state import shared_state
 from serving_config.load import load
 from serving_config.schema import Configuration
 from tests.deploy.monitoring.promtool import firing, series
@@ -187,22 +189,25 @@ def test_what_resolved_while_nobody_looked_is_sent_as_resolved(world: World) -> 
     assert world.watch(None, 5) == []
 
 
-def test_a_file_that_was_damaged_stops_nothing(world: World) -> None:
-    path = world.home.run / "alerts.json"
-    path.write_text("{")
-    with pytest.raises(AlertsError, match=r"alerts\.json"):
+def test_alerts_that_were_damaged_stop_nothing(world: World) -> None:
+    shared_state(world.home).write("alerts", "current", b"{")
+    with pytest.raises(AlertsError, match="cannot be read"):
         read_alerts(world.home)
     world.start()
     assert world.watch(BAD, 20) == [("HighErrorRate", "firing")]
     assert [alert.state for alert in read_alerts(world.home)] == ["firing"]
 
 
-def test_a_file_that_cannot_be_written_stops_no_message(world: World) -> None:
-    path = world.home.run / "alerts.json"
-    path.unlink(missing_ok=True)
-    path.mkdir()  # a rename over it fails, also for root
-    assert world.watch(BAD, 20) == [("HighErrorRate", "firing")]
-    path.rmdir()
+def test_alerts_that_cannot_be_written_go_out_all_the_same(world: World) -> None:
+    world.watch(BAD)
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE UPDATE ON shared_documents "
+        "BEGIN SELECT no_such_function(); END"
+    )
+    with closing(sqlite3.connect(world.home.root / "ledger.db")) as database:
+        database.execute(refuse)
+        assert world.watch(BAD, 20) == [("HighErrorRate", "firing")]
+        database.execute("DROP TRIGGER refuse")
     world.watch(BAD)
     assert len(read_alerts(world.home)) == 1
 
@@ -235,7 +240,7 @@ def test_the_list_does_not_grow_without_end(world: World) -> None:
         world.watch(BAD, 17)
         world.watch(GOOD)
     assert len(world.alerting.current()) == 100
-    assert len(json.loads((world.home.run / "alerts.json").read_text())) == 100
+    assert len(read_alerts(world.home)) == 100
 
 
 def local(name: str, recent: Counters, world: World) -> bool:

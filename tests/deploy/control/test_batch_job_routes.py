@@ -207,7 +207,7 @@ def test_unknown_models_jobs_and_versions_are_404_and_what_is_not_proved_409(
     is_problem(built.get(f"{PATH}/..%2f..%2fkeys"), 404, "not-found")
     is_problem(post(built, version=None), 409, "nothing-live")
     contract = built_release(built.control.home, "iris", 1).bundle.contract
-    folder = VersionFolder.of(built.control.home.versions, "iris", 1)
+    folder = VersionFolder.of(built.control.home, "iris", 1)
     folder.write_certificate(certificate(contract, flips=10))
     is_problem(post(built), 409, "not-certified")
     assert built.dagster.launched == []

@@ -8,9 +8,10 @@ import pytest
 
 from deploy.control.alert import Alert
 from deploy.control.alerts import Alerting
-from deploy.findings import path_of, write_finding
+from deploy.findings import KIND, key_of, write_finding
 from deploy.home import Home
 from deploy.ledger import Ledger
+from deploy.shared_state import shared_state
 from serving_config.load import load
 from tests.deploy.found import finding
 
@@ -118,10 +119,9 @@ def test_what_the_settings_no_longer_know_alerts_nobody(world: World) -> None:
 
 
 def test_a_damaged_finding_hides_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    path = path_of(world.home, "drift", "staging", "iris")
-    path.parent.mkdir(parents=True)
-    path.write_text("{")
+    key = key_of("drift", "staging", "iris")
+    shared_state(world.home).write(KIND, key, b"{")
     assert world.found("failed") == [("DataDrift", "firing")]
     world.tick()
-    said = [text for text in caplog.messages if str(path) in text]
+    said = [text for text in caplog.messages if key in text]
     assert len(said) == 1
