@@ -53,7 +53,7 @@ def transformer_process(home: Home, configuration: Configuration) -> ProcessSpec
         return None
     environment = configuration.environments[configuration.platform.default_environment]
     command = [str(Path(sys.executable).parent / "bentoml"), "serve", record.tag]
-    command += ["--host", "127.0.0.1", "--port", str(configuration.features.port)]
+    command += ["--host", configuration.platform.host, "--port", str(configuration.features.port)]
     variables = {
         "SLIPWAY_WORKERS": "1",
         "SLIPWAY_KEYS": str(home.keys),
@@ -64,10 +64,10 @@ def transformer_process(home: Home, configuration: Configuration) -> ProcessSpec
     return ProcessSpec(TRANSFORMER, command, variables, _GRACE_SECONDS)
 
 
-def transformer_port(home: Home, configuration: Configuration) -> int | None:
-    """Where it listens; None without one."""
+def transformer_url(home: Home, configuration: Configuration) -> str | None:
+    """Where it is reached; None without one."""
     needed = uses_features(configuration) and record_file(home).exists()
-    return configuration.features.port if needed else None
+    return configuration.features.url if needed else None
 
 
 def keep_running(

@@ -5,8 +5,10 @@ import secrets
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from serving_config.schema import Platform
 
 # A UNIX socket's path may have 107 bytes (sun_path in unix(7)); the longest name below run/ is
 # `supervisor-events.sock`.
@@ -19,9 +21,13 @@ class HomeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Home:
-    """The layout below SLIPWAY_HOME."""
+    """The layout below SLIPWAY_HOME, and what lies elsewhere where several machines share it."""
 
     root: Path
+    artifacts_url: str | None = None
+    """The store that versions and Bentos are published in; see `deploy.artifacts`."""
+    configured_ledger: str | None = field(default=None, repr=False)
+    """The ledger's URL where it is not in the home; it may hold a password."""
 
     @property
     def run(self) -> Path:
@@ -74,11 +80,6 @@ class Home:
         return self.root / "features"
 
     @property
-    def findings(self) -> Path:
-        """What the scheduled checks last found."""
-        return self.root / "findings"
-
-    @property
     def reports(self) -> Path:
         """Evidently's reports and workspace."""
         return self.root / "reports"
@@ -107,7 +108,13 @@ class Home:
     @property
     def ledger_url(self) -> str:
         """The ledger's SQLAlchemy URL."""
-        return f"sqlite:///{self.root / 'ledger.db'}"
+        return self.configured_ledger or f"sqlite:///{self.root / 'ledger.db'}"
+
+    def sharing(self, platform: Platform) -> "Home":
+        """With what the settings say lies elsewhere."""
+        return replace(
+            self, artifacts_url=platform.artifacts.url, configured_ledger=platform.ledger_url
+        )
 
     def create(self) -> "Home":
         """Make the folders, for their owner alone; HomeError says what is wrong and what helps."""
@@ -129,13 +136,12 @@ class Home:
                 self.predictions,
                 self.labels,
                 self.features,
-                self.findings,
                 self.reports,
                 self.batch,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_key(self.pii_key)
-            probe = self.run / f".probe-{os.getpid()}"
+            probe = _beside(self.run / "probe")
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -153,11 +159,16 @@ def _make_key(path: Path) -> None:
     """32 random bytes as hex, where there is no key yet; of two processes one makes it."""
     if path.exists():
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     write_atomically(temporary, secrets.token_hex(32).encode(), mode=0o600)
     with suppress(FileExistsError):
         os.link(temporary, path)
     temporary.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A name of nobody else's; of two containers with the same home, pids may be the same."""
+    return path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def find_home(checkout: Path, variables: Mapping[str, str] = os.environ) -> Home:
@@ -170,7 +181,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
 
     mode: its permissions, less the umask; those of the old file do not count.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _beside(path)
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +28,8 @@ from bentos.model_server.keys import (
 from deploy.home import Home, write_atomically
 
 MAX_KEYS = 1000
+# Where a pod has the Secret with the files that `take_mounted` names.
+MOUNTED = Path("/etc/slipway/keys")
 _SECRET_BYTES = 24
 
 
@@ -44,6 +47,23 @@ def platform_headers(home: Home) -> dict[str, str]:
                 f"{home.platform_key} is gone: the next `slipway keys add` makes it anew"
             ) from None
         return {}
+
+
+def take_mounted(home: Home, folder: Path = MOUNTED) -> None:
+    """A pod's own home gets the platform's keys, where the pod is given them: it would make others,
+    which no model server knows. KeyStoreError where one of them is missing."""
+    if not folder.is_dir():
+        return
+    files = {"keys.json": home.keys, "pii.key": home.pii_key, "platform.key": home.platform_key}
+    for name, path in files.items():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise KeyStoreError(
+                f"{folder / name} cannot be read ({error.strerror}): the Secret slipway-keys needs "
+                f"{', '.join(files)}, see docs/kubernetes.md"
+            ) from error
+        write_atomically(path, content, mode=0o600)
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,12 @@ class KeyStore:
             key, entry = _new(name, scopes, entries)
             self._write([*entries, entry])
         return key
+
+    def demand(self) -> None:
+        """From now on everybody needs a key, also while no user has one."""
+        with self._exclusive():
+            if not self.home.keys.exists() and not self.home.platform_key.exists():
+                self._write([])
 
     def entries(self) -> list[KeyEntry]:
         """The users' keys, the revoked ones too, in the order they were added.

@@ -1,41 +1,33 @@
 """The local platform: which processes there are, with which files and environment."""
 
 import hashlib
-import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from deploy.features import transformer_process, uses_features
+from deploy.dagster_files import (
+    socket_file,
+    workspace_file,
+    write_dagster_yaml,
+    write_workspace,
+)
+from deploy.features import TRANSFORMER, transformer_process, uses_features
+from deploy.gateway.clusters import LOOPBACK
 from deploy.gateway.envoy import envoy_command, write_static
 from deploy.home import Home, write_atomically
+from deploy.manifests.dagster import STORAGE_VARIABLE
 from deploy.processes import MARKER, require_free
 from deploy.supervision import ProcessSpec
+from serving_config.parts import Registry
 from serving_config.schema import Configuration
 
-_DAGSTER_YAML = """\
-telemetry: {enabled: false}
-nux: {enabled: false}
-concurrency:
-  # A run that follows a canary holds its place for hours, and does nothing else.
-  runs: {max_concurrent_runs: 10}
-  pools: {default_limit: 1, granularity: op}
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
-# A run whose process died starts once more; a step that failed does not.
-run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
-run_monitoring:
-  enabled: true
-  start_timeout_seconds: 180
-  max_runtime_seconds: 3600
-  # A run that was killed holds its deployment pool no longer than this.
-  free_slots_after_run_end_seconds: 1
-sensors: {use_threads: true, num_workers: 4}
-retention:
-  sensor: {purge_after_days: {skipped: 1, failure: 30, success: -1}}
-"""
+_SCRIPTS = Path(sys.executable).parent
+_ALLOWED_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
+# The parts by name, as processes and for `slipway run`.
+GATEWAY, CONTROL, MLFLOW = "gateway", "control", "mlflow"
+WEBSERVER, DAEMON, CODE = "dagster-webserver", "dagster-daemon", "dagster-code"
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,9 @@ class LocalPlatform:
     configuration: Configuration
     config_folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "home", self.home.sharing(self.configuration.platform))
+
     @property
     def working_directory(self) -> str:
         """Where the processes run: the folder that holds serving_config/."""
@@ -53,7 +48,7 @@ class LocalPlatform:
 
     def environment(self) -> dict[str, str]:
         """What every process of the platform inherits."""
-        return {
+        found = {
             MARKER: str(self.home.root),
             "SLIPWAY_HOME": str(self.home.root),
             "SLIPWAY_CONFIG": str(self.config_folder),
@@ -73,6 +68,9 @@ class LocalPlatform:
             "DO_NOT_TRACK": "true",
             "PYTHONUNBUFFERED": "1",
         }
+        if storage := self.configuration.platform.dagster.storage:
+            found[STORAGE_VARIABLE] = storage
+        return found
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the settings, to see whether they changed since the start."""
@@ -85,58 +83,114 @@ class LocalPlatform:
         except FileNotFoundError:
             return None
 
+    @property
+    def host(self) -> str:
+        """The address that every part listens on."""
+        return self.configuration.platform.host
+
     def require_ports(self) -> None:
         """Raise PortInUseError for the first configured port that is taken."""
-        platform = self.configuration.platform
-        for name in ("gateway", "dagster") + (() if platform.mlflow.tracking_uri else ("mlflow",)):
-            variable = f"SLIPWAY_{name.upper()}_PORT"
-            port = getattr(platform, name).port
-            require_free(port, f"{name}.port in serving_config/platform.yaml or {variable}")
+        self.require_port(GATEWAY)
+        self.require_port(WEBSERVER)
+        if not self.configuration.platform.mlflow.tracking_uri:
+            self.require_port(MLFLOW)
         if uses_features(self.configuration):
+            self.require_port(TRANSFORMER)
+
+    def require_port(self, part: str) -> None:
+        """Raise PortInUseError where a part's port is taken; nothing for one without a port."""
+        platform, file = self.configuration.platform, "serving_config/platform.yaml"
+        ports = {
+            GATEWAY: (platform.gateway.port, "gateway.port", "SLIPWAY_GATEWAY_PORT"),
+            WEBSERVER: (platform.dagster.port, "dagster.port", "SLIPWAY_DAGSTER_PORT"),
+            MLFLOW: (platform.mlflow.port, "mlflow.port", "SLIPWAY_MLFLOW_PORT"),
+            CODE: (
+                *(platform.dagster.code_server.port, "dagster.code_server.port"),
+                "SLIPWAY_CODE_SERVER_PORT",
+            ),
+        }
+        if part == TRANSFORMER:
             setting = "port in serving_config/features.yaml or SLIPWAY_FEATURES_PORT"
-            require_free(self.configuration.features.port, setting)
+            require_free(self.configuration.features.port, setting, self.host)
+        elif part in ports:
+            port, setting, variable = ports[part]
+            require_free(port, f"{setting} in {file} or {variable}", self.host)
 
     def write_files(self) -> None:
         """Dagster's and Envoy's own configuration files."""
         home = self.home
-        write_atomically(home.dagster / "dagster.yaml", _DAGSTER_YAML.encode())
-        socket = str(home.run / "code.sock")
-        server = {"socket": socket, "host": "localhost", "location_name": "slipway"}
-        # JSON is YAML.
-        workspace = json.dumps({"load_from": [{"grpc_server": server}]})
-        write_atomically(home.dagster / "workspace.yaml", workspace.encode())
+        write_dagster_yaml(home, self.configuration)
+        write_workspace(home)
         write_atomically(home.run / "settings.sha256", self.fingerprint().encode())
-        gateway = self.configuration.platform.gateway
-        write_static(home, gateway, self.configuration.max_body_bytes)
+        self.write_gateway()
+
+    def write_gateway(self) -> None:
+        """What of Envoy's configuration does not change while it runs."""
+        gateway, most = self.configuration.platform.gateway, self.configuration.max_body_bytes
+        write_static(self.home, gateway, most, self.host)
 
     def processes(self) -> list[ProcessSpec]:
         """All parts but the model servers, in the order they start."""
-        mlflow = self.configuration.platform.mlflow
-        own_registry = [] if mlflow.tracking_uri else [self._mlflow()]
-        gateway = ProcessSpec("gateway", envoy_command(self.home))
-        # Its grace is above the two seconds in which it ends.
-        control = ProcessSpec("control", [sys.executable, "-m", "deploy.control"], {}, 5.0)
+        own_registry = [] if self.configuration.platform.mlflow.tracking_uri else [self.mlflow()]
         transformer = transformer_process(self.home, self.configuration)
         features = [] if transformer is None else [transformer]
-        return [gateway, control, *own_registry, *features, *self._dagster()]
-
-    def _mlflow(self) -> ProcessSpec:
-        folder = self.home.mlflow
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.configuration.platform.mlflow.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(folder / "artifacts")]
-        return ProcessSpec("mlflow", command)
-
-    def _dagster(self) -> list[ProcessSpec]:
-        scripts = Path(sys.executable).parent
-        workspace = ["--workspace", str(self.home.dagster / "workspace.yaml")]
-        port = str(self.configuration.platform.dagster.port)
-        code = [str(scripts / "dagster"), "api", "grpc", "--module-name"]
-        code += ["orchestration.definitions", "--socket", str(self.home.run / "code.sock")]
-        web = [str(scripts / "dagster-webserver"), "--host", "127.0.0.1", "--port", port]
         return [
-            ProcessSpec("dagster-code", code),
-            ProcessSpec("dagster-webserver", web + workspace),
-            ProcessSpec("dagster-daemon", [str(scripts / "dagster-daemon"), "run", *workspace]),
+            *(self.gateway(), self.control(), *own_registry, *features),
+            *(self.code_server(separate=False), self.webserver(), self.daemon()),
         ]
+
+    def gateway(self) -> ProcessSpec:
+        """Envoy."""
+        return ProcessSpec(GATEWAY, envoy_command(self.home))
+
+    def control(self) -> ProcessSpec:
+        """The control process. Its grace is above the two seconds in which it ends."""
+        return ProcessSpec(CONTROL, [sys.executable, "-m", "deploy.control"], {}, 5.0)
+
+    def mlflow(self) -> ProcessSpec:
+        """The MLflow server. The database's URL, with its password, is no argument: those are
+        for all users of the machine to see."""
+        folder, settings = self.home.mlflow, self.configuration.platform.mlflow
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self.host]
+        command += ["--port", str(settings.port), "--workers", "1"]
+        command += ["--artifacts-destination", settings.artifacts or str(folder / "artifacts")]
+        variables = {
+            "MLFLOW_BACKEND_STORE_URI": settings.backend_url or f"sqlite:///{folder / 'mlflow.db'}"
+        }
+        if self.host != LOOPBACK:
+            variables[_ALLOWED_HOSTS] = _allowed_hosts(settings)
+        return ProcessSpec(MLFLOW, command, variables)
+
+    def code_server(self, *, separate: bool) -> ProcessSpec:
+        """Dagster's code location; separate: on its TCP port instead of a UNIX socket."""
+        command = [str(_SCRIPTS / "dagster"), "api", "grpc", "--module-name"]
+        command += ["orchestration.definitions"]
+        if separate:
+            port = self.configuration.platform.dagster.code_server.port
+            command += ["--host", self.host, "--port", str(port)]
+        else:
+            command += ["--socket", str(socket_file(self.home))]
+        return ProcessSpec(CODE, command)
+
+    def webserver(self) -> ProcessSpec:
+        """Dagster's UI."""
+        port = str(self.configuration.platform.dagster.port)
+        command = [str(_SCRIPTS / "dagster-webserver"), "--host", self.host, "--port", port]
+        return ProcessSpec(WEBSERVER, [*command, *self._workspace()])
+
+    def daemon(self) -> ProcessSpec:
+        """Dagster's sensors, schedules and run queue."""
+        command = [str(_SCRIPTS / "dagster-daemon"), "run"]
+        return ProcessSpec(DAEMON, [*command, *self._workspace()])
+
+    def _workspace(self) -> list[str]:
+        return ["--workspace", str(workspace_file(self.home))]
+
+
+def _allowed_hosts(settings: Registry) -> str:
+    """The Host headers that MLflow answers, against DNS rebinding: left alone it takes this
+    machine's only. Its own variable goes over it."""
+    if given := os.environ.get(_ALLOWED_HOSTS):
+        return given
+    names = dict.fromkeys(["localhost", LOOPBACK, urlsplit(settings.uri).hostname or LOOPBACK])
+    return ",".join(f"{name}{port}" for name in names for port in ("", ":*"))

@@ -6,36 +6,42 @@ however, what is left can be found by it and ended.
 
 import os
 import socket
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
 MARKER = "SLIPWAY_PLATFORM"
+# Of a part that runs by itself, and of all that it has started: its name.
+PART = "SLIPWAY_PART"
 
 
 class PortInUseError(RuntimeError):
     """A configured port is taken by somebody else."""
 
 
-def belonging_to(home: Path) -> list[psutil.Process]:
-    """All processes whose environment names this home, this process and its parents excepted."""
+def belonging_to(home: Path, part: str | None = None) -> list[psutil.Process]:
+    """All processes whose environment names this home, this process and its parents excepted;
+    part: of that one alone."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in own and process.environ().get(MARKER) == str(home):
+            environment = {} if process.pid in own else process.environ()
+            if environment.get(MARKER) == str(home) and part in (None, environment.get(PART)):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it ended meanwhile, or is another user's and so none of ours
     return found
 
 
-def end_all(home: Path, grace_seconds: float = 10.0) -> int:
-    """End what belongs to the home: SIGTERM, then SIGKILL. Returns how many there were."""
+def end_all(home: Path, grace_seconds: float = 10.0, part: str | None = None) -> int:
+    """End what belongs to the home, or to one part of it: SIGTERM, then SIGKILL. Returns how many
+    there were."""
     count = 0
     # A process may fork while it is being ended: look again until nothing is left.
-    while processes := [process for process in belonging_to(home) if _alive(process)]:
+    while processes := [process for process in belonging_to(home, part) if _alive(process)]:
         count += len(processes)
         for process in processes:
             _signal(process, kill=False)
@@ -78,12 +84,17 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def require_free(port: int, setting: str) -> None:
+def free_port_but(taken: Collection[int]) -> int:
+    """A free one that is none of these."""
+    return next(port for port in free_ports(len(taken) + 1) if port not in taken)
+
+
+def require_free(port: int, setting: str, host: str = "127.0.0.1") -> None:
     """Raise PortInUseError naming port, holder where visible, and the setting that moves it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
             return
         except PermissionError as error:
             raise PortInUseError(f"port {port} needs root: set {setting}") from error

@@ -1,17 +1,20 @@
 """Talking to the supervisor: circus, over a UNIX socket in the home."""
 
 import fcntl
+import os
 import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import psutil
 
 from deploy.home import Home
 
+# The part that has a supervisor of its own.
+MODEL_SERVERS = "model-servers"
 _BUSY = re.compile("is already running|restarting")
 _BUSY_SECONDS, _BUSY_POLL_SECONDS = 120.0, 0.1
 
@@ -64,6 +67,11 @@ class ProcessStatus:
     cpu_seconds: float
 
 
+def pid_namespace() -> str:
+    """In which namespace this process's pids mean something; containers have their own."""
+    return os.readlink("/proc/self/ns/pid")
+
+
 class Supervisor:
     """A client of the running supervisor of one home."""
 
@@ -80,6 +88,18 @@ class Supervisor:
             return False
         except BlockingIOError:
             return True
+
+    def only_servers(self) -> bool:
+        """Whether one runs, and has the model servers alone: the other parts run by themselves."""
+        return self.running() and self._lock_says(0) == MODEL_SERVERS
+
+    def elsewhere(self) -> bool:
+        """Whether one runs, in another container than this process: its pids mean nothing here."""
+        return self.running() and self._lock_says(1) not in ("", pid_namespace())
+
+    def _lock_says(self, line: int) -> str:
+        lines = (self._home.run / "supervisor.lock").read_text().splitlines()
+        return lines[line] if line < len(lines) else ""
 
     def _call(self, command: str, timeout: float = 10.0, **properties: Any) -> dict[str, Any]:
         """circus carries out one change at a time and refuses others meanwhile: wait for it."""
@@ -134,10 +154,14 @@ class Supervisor:
 
     def process(self, name: str) -> ProcessStatus:
         """One watcher of those."""
-        return _status(name, self._call("list", name=name)["pids"])
+        if self.elsewhere():
+            answer = self._call("usage", name=name)
+            return ProcessStatus(**{item.name: answer[item.name] for item in fields(ProcessStatus)})
+        return process_status(name, self._call("list", name=name)["pids"])
 
 
-def _status(name: str, pids: list[int]) -> ProcessStatus:
+def process_status(name: str, pids: list[int]) -> ProcessStatus:
+    """Of the processes of a watcher in this process's own namespace."""
     memory, cpu, started = 0, 0.0, None
     for pid in pids:
         with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,8 @@
 """The supervisor: one process that starts the platform's parts and keeps them alive (circus).
 
-`python -m deploy.supervisor` runs it in the foreground; `slipway up` starts that detached. It
-takes its settings from SLIPWAY_HOME and SLIPWAY_CONFIG.
+`python -m deploy.supervisor` runs it in the foreground; `slipway up` starts that detached. With
+`model-servers` it has those alone, beside parts that run by themselves (`slipway run`). It takes
+its settings from SLIPWAY_HOME and SLIPWAY_CONFIG.
 """
 
 import fcntl
@@ -10,11 +11,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from deploy.gateway.envoy import write_clusters, write_routes
+from deploy.artifacts.errors import ArtifactsError
+from deploy.gateway.envoy import exclusive, write_clusters, write_routes
 from deploy.gateway.routes import cluster_name
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
@@ -22,8 +26,14 @@ from deploy.live import configured
 from deploy.logs import keep_logs_small
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all, free_ports
-from deploy.release import Release, ReleaseError
-from deploy.supervision import ProcessSpec, endpoint
+from deploy.release import ReleaseError, bring
+from deploy.supervision import (
+    MODEL_SERVERS,
+    ProcessSpec,
+    endpoint,
+    pid_namespace,
+    process_status,
+)
 from deploy.targets.local import routing, server_ports, server_process
 from serving_config.load import load
 
@@ -32,13 +42,13 @@ logger = logging.getLogger("slipway.supervisor")
 
 
 @contextmanager
-def only_one(home: Home) -> Iterator[None]:
-    """Held for the supervisor's life; SystemExit where another one runs.
+def only_one(home: Home, what: str = "") -> Iterator[None]:
+    """Held for the supervisor's life; SystemExit where another one runs. what: it has alone.
 
     `Supervisor.running` holds the lock for a moment when it looks: that is waited out.
     """
     deadline = time.monotonic() + _LOCK_SECONDS
-    with (home.run / "supervisor.lock").open("w") as lock:
+    with (home.run / "supervisor.lock").open("a") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,6 +57,9 @@ def only_one(home: Home) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     sys.exit(f"a supervisor is running already in {home.root}")
                 time.sleep(0.01)
+        lock.truncate(0)
+        lock.write(f"{what}\n{pid_namespace()}\n")
+        lock.flush()
         yield
 
 
@@ -61,41 +74,59 @@ def live_servers(platform: LocalPlatform, ledger: Ledger) -> list[ProcessSpec]:
         for live in state.live:
             name = cluster_name(environment, model, live)
             try:
-                release = Release.load(live.bento, platform.home.bentoml)
-                if release.bundle.digest != live.bento_digest:
-                    raise ReleaseError(f"Bento {live.bento} is not the one that was released")
-            except ReleaseError as error:
+                bring(platform.home, live.bento, live.bento_digest)
+            except (ReleaseError, ArtifactsError) as error:
                 logger.error("%s is not started: %s", name, error)
                 continue
             spec = server_process(
                 *(name, next(ports), live.bento, settings, platform.home),
                 features=platform.configuration.features,
+                host=platform.host,
             )
             specs.append(spec)
     return specs
 
 
-def run(platform: LocalPlatform) -> None:
-    """Until told to quit. Whatever an earlier crash left behind is ended first."""
+def run(platform: LocalPlatform, parts: list[ProcessSpec]) -> None:
+    """The parts and the model servers, until told to quit."""
     from circus.arbiter import Arbiter
     from circus.watcher import Watcher
 
     home = platform.home
-    ledger = open_ledger(home, platform.configuration)
-    servers = live_servers(platform, ledger)
-    platform.write_files()
-    limits = platform.configuration.platform.gateway.limits
-    write_clusters(home, server_ports([spec.name for spec in servers]), limits)
-    write_routes(home, routing(platform.configuration, ledger))
-    ledger.close()
+    with open_ledger(home, platform.configuration) as ledger:
+        servers = live_servers(platform, ledger)
+        write_gateway(platform, ledger, server_ports([spec.name for spec in servers]))
+    _tell_usage()
     watchers = []
-    for spec in [*platform.processes(), *servers]:
+    for spec in [*parts, *servers]:
         described = spec.watcher(home, platform.working_directory)
         options = described.pop("options")
         watchers.append(Watcher(**described, **options))
     threading.Thread(target=keep_logs_small, args=(home.logs,), daemon=True).start()
     events = f"ipc://{home.run / 'supervisor-events.sock'}"
     Arbiter(watchers, endpoint(home), events, check_delay=0.5).start()
+
+
+def write_gateway(platform: LocalPlatform, ledger: Ledger, ports: Mapping[str, int]) -> None:
+    """What the gateway follows: the servers with their ports, and the routes by the ledger."""
+    settings = platform.configuration.platform
+    with exclusive(platform.home):
+        write_clusters(platform.home, ports, settings.gateway.limits, settings.model_servers.host)
+        write_routes(platform.home, routing(platform.configuration, ledger))
+
+
+def _tell_usage() -> None:
+    """circus' command for clients in other containers, to whom pids say nothing."""
+    from circus.commands.base import Command
+
+    class Usage(Command):  # type: ignore[misc]
+        """See `Supervisor.process`."""
+
+        name = "usage"
+
+        def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+            watcher = self._get_watcher(arbiter, props["name"])
+            return asdict(process_status(props["name"], watcher.get_active_pids()))
 
 
 def _no_conflict(record: logging.LogRecord) -> bool:
@@ -110,12 +141,17 @@ def main() -> None:
     home = Home(Path(os.environ["SLIPWAY_HOME"]))
     folder = Path(os.environ["SLIPWAY_CONFIG"])
     platform = LocalPlatform(home, load(folder), folder)
-    with only_one(home):
-        end_all(home.root)
-        platform.require_ports()
+    only_servers = sys.argv[1:] == [MODEL_SERVERS]
+    with only_one(home, MODEL_SERVERS if only_servers else ""):
+        # Whatever an earlier crash left behind.
+        end_all(home.root, part=MODEL_SERVERS if only_servers else None)
         os.environ.update(platform.environment())
-
-        run(platform)
+        if only_servers:
+            run(platform, [])
+        else:
+            platform.require_ports()
+            platform.write_files()
+            run(platform, platform.processes())
 
 
 if __name__ == "__main__":

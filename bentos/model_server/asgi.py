@@ -24,6 +24,8 @@ SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 COMPARE = b"x-slipway-compare"
 # The platform says so of its own golden requests; see prediction_log.source_of.
 PROBE = b"x-slipway-probe"
+# The copy of a mirrored request; clients cannot say it: the gateway takes it from them.
+COPY = b"x-slipway-copy"
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 BODY_TIMEOUT_SECONDS = 30.0
 # Of all bodies that are still arriving at one worker: a thousand slow clients must not fill it.

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from itertools import repeat
 
 from bentos.model_server.answers import label_key, version_header
-from bentos.model_server.asgi import PROBE, Request
+from bentos.model_server.asgi import COPY, PROBE, Request
 from bentos.model_server.bundle import ModelFolder
 from bentos.model_server.contract import Contract
 from bentos.model_server.keys import PLATFORM
@@ -23,10 +23,10 @@ _OK = int(HTTPStatus.OK)
 
 
 def source_of(request: Request) -> Source:
-    """Who asks. Envoy signs the copies that it sends, and takes that header from clients; a probe
-    is the platform's own where there are keys, else anybody's on this machine."""
+    """Who asks. Our gateway marks the copies that it sends, and takes that header from clients; a
+    probe is the platform's own where there are keys, else anybody's on this machine."""
     headers = request.headers
-    if b"x-envoy-internal" in headers:
+    if COPY in headers:
         return "mirror"
     if PROBE in headers and request.caller in ("", PLATFORM):
         return "probe"

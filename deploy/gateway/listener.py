@@ -4,7 +4,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS
+from deploy.gateway.clusters import CONTROL, CONTROL_SECONDS, LOOPBACK
 from deploy.gateway.limits import http_filters
 from serving_config.gateway import Gateway, Limits
 
@@ -35,8 +35,10 @@ _FIELDS = {
 }
 
 
-def listener(logs: Path, routes: Json, gateway: Gateway, max_body_bytes: int) -> Json:
-    """On 127.0.0.1. routes: where Envoy finds its RouteConfiguration."""
+def listener(
+    logs: Path, routes: Json, gateway: Gateway, max_body_bytes: int, host: str = LOOPBACK
+) -> Json:
+    """routes: where Envoy finds its RouteConfiguration; host: the address it listens on."""
     name = "http_connection_manager"
     manager = _connection_manager(logs, routes, gateway, max_body_bytes)
     kind = f"{_TYPES}.filters.network.{name}.v3.HttpConnectionManager"
@@ -44,7 +46,7 @@ def listener(logs: Path, routes: Json, gateway: Gateway, max_body_bytes: int) ->
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": "gateway",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": gateway.port}},
+        "address": {"socket_address": {"address": host, "port_value": gateway.port}},
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         "filter_chains": [{"filters": filters}],
     }

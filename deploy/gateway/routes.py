@@ -18,6 +18,8 @@ Json = dict[str, Any]
 
 # Tells both servers of a mirrored request to write down what they answer; never a client's word.
 COMPARE = "x-slipway-compare"
+# Marks the copy of a mirrored request; never a client's word.
+COPY = "x-slipway-copy"
 # A request of the platform that belongs to no side, though its key does: another value each time.
 PROBE = "x-slipway-probe"
 # Where a request carries what `Environment.sticky` names.
@@ -129,6 +131,7 @@ def _mirrors(state: State) -> list[Json]:
                 "default_value": {"numerator": live.mirror, "denominator": "HUNDRED"}
             },
             "disable_shadow_host_suffix_append": True,
+            "request_headers_mutations": [{"append": _header(COPY, "1")}],
         }
         for live in state.live
         if live.mirror > 0
@@ -252,7 +255,7 @@ def route_configuration(routing: Routing) -> Json:
         ],
         # The lists of a route go over these.
         "most_specific_header_mutations_wins": True,
-        "request_headers_to_remove": [COMPARE],
+        "request_headers_to_remove": [COMPARE, COPY],
         # The model server serves clients on this machine without a key: it has to know who asks,
         # whatever the client says of itself.
         "request_headers_to_add": [

@@ -176,7 +176,9 @@ def apply() -> None:
     console.print(apply_definitions(platform), markup=False, soft_wrap=True)
     if Supervisor(platform.home).running():
         ensure_features(platform)
-        if follow_features(platform):
+        if Supervisor(platform.home).only_servers():
+            console.print("restart the part feature-transformer: it follows the definitions then")
+        elif follow_features(platform):
             console.print("the feature transformer follows the changed definitions")
 
 

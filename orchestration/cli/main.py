@@ -11,6 +11,7 @@ from orchestration.cli import (
     demo,
     drift,
     features,
+    images,
     keys,
     ledger,
     load_test,
@@ -19,6 +20,7 @@ from orchestration.cli import (
     predictions,
     receipts,
     release,
+    run,
     status,
     traffic,
 )
@@ -39,6 +41,7 @@ def cli() -> None:
 
 cli.add_command(platform.up)
 cli.add_command(platform.down)
+cli.add_command(run.run)
 cli.add_command(status.status)
 cli.add_command(models.train)
 cli.add_command(models.verify)
@@ -61,6 +64,7 @@ cli.add_command(keys.keys)
 cli.add_command(drift.drift)
 cli.add_command(demo.demo)
 cli.add_command(load_test.load_test)
+cli.add_command(images.build_images)
 
 
 def main() -> None:

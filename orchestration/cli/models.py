@@ -129,10 +129,14 @@ def _fresh_rows(platform: LocalPlatform, model: Model) -> Any:
 @click.option(
     "--with-fresh-data", is_flag=True, help="Also on the labelled answers since its last version."
 )
-def train(model: str, name: str | None, with_fresh_data: bool) -> None:
+@click.option("--first", is_flag=True, help="Only where the registry has no version of it.")
+def train(model: str, name: str | None, with_fresh_data: bool, first: bool) -> None:
     """Train MODEL by its YAML's `training` and register the new version."""
     platform = local_platform()
     settings = configured_model(platform, model)
+    if first and (known := registered_versions(platform, settings)):
+        console.print(f"{model} has version {known[-1]} already", markup=False)
+        return
     registered = train_and_register(platform, settings, fresh=with_fresh_data, name=name)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in registered.metrics.items())
     console.print(f"{model} version {registered.version} ({scores})", markup=False)
@@ -148,14 +152,19 @@ version_option = click.option(
 @click.command()
 @click.argument("model")
 @version_option
-def verify(model: str, version: str | None) -> None:
+@click.option("--export-only", is_flag=True, help="Prove nothing yet.")
+def verify(model: str, version: str | None, export_only: bool) -> None:
     """Export MODEL and prove that the graph answers as the trained model; deploys nothing."""
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
     label = resolve_version(platform, settings, version)
-    steps = ("registered_model", "onnx_model", "onnx_model_conversion_parity")
-    launch(platform, settings, label, "staging", steps)
+    exports = ("registered_model", "onnx_model")
+    proves = () if export_only else ("onnx_model_conversion_parity",)
+    launch(platform, settings, label, "staging", exports + proves)
+    if export_only:
+        console.print(f"[green]{model} version {label} is exported[/]")
+        return
     says = "keeps its limits" if Label.parse(label).is_variant else "answers as it was trained"
     console.print(f"[green]{model} version {label} {says}[/]")
 

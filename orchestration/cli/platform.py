@@ -13,10 +13,11 @@ import httpx
 from bentos.feature_transformer.settings import FeaturesError
 from deploy.dagster_client import DagsterClient, DagsterError
 from deploy.dagster_names import job_name
-from deploy.features import TRANSFORMER, transformer_port
+from deploy.features import TRANSFORMER, transformer_url
 from deploy.gateway.envoy import GatewayAdmin, GatewayError
 from deploy.home import Home
 from deploy.ledger import open_ledger
+from deploy.parts import running
 from deploy.platform import LocalPlatform
 from deploy.processes import end_all
 from deploy.supervision import Supervisor, SupervisorError
@@ -43,11 +44,17 @@ class StartError(RuntimeError):
 def start(platform: LocalPlatform) -> None:
     """Bring the platform up and wait until every part answers; harmless where it is up."""
     supervisor = Supervisor(platform.home.create())
+    if parts := running(platform.home):
+        raise StartError(f"parts of it run by themselves in {platform.home.root}: {_listed(parts)}")
     with (platform.home.run / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds it up
         failure = _keep_up(platform, supervisor) if supervisor.running() else _start_anew(platform)
     if failure is not None:
         raise StartError(f"the platform is up, but its features are not as defined: {failure}")
+
+
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts)}; end them first (`slipway run`)"
 
 
 def _ensure_features(platform: LocalPlatform) -> Exception | None:
@@ -150,6 +157,7 @@ def _prepare_dagster(platform: LocalPlatform) -> None:
     """Its tables, made by one process: two that start at once break them for good."""
     from orchestration.recovery import fail_interrupted_runs
 
+    os.environ.update(platform.environment())  # dagster.yaml may name a variable of these
     for run_id in fail_interrupted_runs(platform.home.dagster):
         console.print(f"[yellow]run {run_id} was interrupted; it will be tried again[/]")
 
@@ -197,10 +205,10 @@ def _not_ready(platform: LocalPlatform, *, features: bool) -> list[str]:
         waiting.append("the control API does not answer")
     if not _answers(f"{settings.mlflow.uri}/health"):
         waiting.append(f"MLflow does not answer at {mlflow_url(platform)}")
-    port = transformer_port(platform.home, platform.configuration)
+    url = transformer_url(platform.home, platform.configuration)
     # Not /ready: a store that is down has an answer, and keeps nothing else from working.
-    if features and port is not None and not _answers(f"http://127.0.0.1:{port}/services"):
-        waiting.append(f"the feature transformer does not serve features on port {port}")
+    if features and url is not None and not _answers(f"{url}/services"):
+        waiting.append(f"the feature transformer does not serve features at {url}")
     if reason := DagsterClient(dagster_url(platform)).not_ready():
         waiting.append(f"Dagster: {reason}")
     if not waiting:
@@ -210,10 +218,11 @@ def _not_ready(platform: LocalPlatform, *, features: bool) -> list[str]:
 
 def _servers_not_ready(platform: LocalPlatform) -> list[str]:
     servers = server_ports(Supervisor(platform.home).names())
+    host = platform.configuration.platform.model_servers.host
     return [
         f"model server {name} is not ready"
         for name, port in servers.items()
-        if not _answers(f"http://127.0.0.1:{port}/ready")
+        if not _answers(f"http://{host}:{port}/ready")
     ]
 
 
@@ -267,5 +276,7 @@ def up(detach: bool) -> None:
 def down() -> None:
     """Stop the platform and all its model servers."""
     home = local_home()  # also with settings that cannot be read
+    if Supervisor(home).elsewhere():
+        raise StartError(f"the parts of {home.root} run in other containers: stop those")
     with step("platform is down"):
         stop(home)

@@ -25,7 +25,7 @@ from orchestration.cli.output import console
 from orchestration.cli.traffic import open_traffic
 from serving_config.schema import Model
 
-_PRODUCTION = "production"
+_STAGING, _PRODUCTION = "staging", "production"
 _policy = click.option(
     "--policy",
     type=click.Choice(["direct", "blue_green", "canary"]),
@@ -41,14 +41,25 @@ class RolledBackError(RunFailedError):
 @click.argument("model")
 @version_option
 @_policy
-def release(model: str, version: str | None, policy: str | None) -> None:
+@click.option(
+    "--environment",
+    type=click.Choice([_STAGING, _PRODUCTION]),
+    default=_PRODUCTION,
+    show_default=True,
+    help="staging: tested there, and no further by this command.",
+)
+def release(model: str, version: str | None, policy: str | None, environment: str) -> None:
     """Take a version of MODEL through staging to production; what is proved already, at once."""
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
     label, proved = _found(platform, settings, version)
+    if environment == _STAGING:
+        launch(platform, settings, label, _STAGING)
+        console.print(f"[green]staging serves {model} version {label}[/]")
+        return
     if proved is None:
-        launch(platform, settings, label, "staging")
+        launch(platform, settings, label, _STAGING)
     else:
         console.print(f"[dim]{model} version {label} was proved before: straight to production[/]")
     _to_production(platform, settings, label, policy)
@@ -63,7 +74,7 @@ def promote(model: str, version: str | None, policy: str | None) -> None:
     platform = local_platform()
     settings = configured_model(platform, model)
     require_up(platform)
-    wanted = version or live_version(platform, "staging", model)
+    wanted = version or live_version(platform, _STAGING, model)
     if wanted is None:
         raise UnknownVersionError(
             f"staging serves no version of {model}: `slipway release {model}`"
@@ -114,7 +125,7 @@ def _to_production(platform: LocalPlatform, model: Model, version: str, policy: 
 def _warn_of_a_worse_one(platform: LocalPlatform, model: Model, version: str) -> None:
     """A person may promote what would not promote itself."""
     try:
-        challenge = VersionFolder.of(platform.home.versions, model.name, version).challenge()
+        challenge = VersionFolder.of(platform.home, model.name, version).challenge()
     except (MissingFileError, ChallengeError):
         return  # versions that were built by hand have none
     if not challenge.passed:

@@ -14,6 +14,8 @@ from deploy.control.alert import read_alerts
 from deploy.gateway.routes import cluster_name
 from deploy.live import configured
 from deploy.monitoring.catalog import LABELS
+from deploy.part_health import address, answers, needed
+from deploy.parts import running as running_parts
 from deploy.platform import LocalPlatform
 from deploy.processes import belonging_to
 from deploy.supervision import ProcessStatus, Supervisor
@@ -54,23 +56,41 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(describe(platform), indent=2))
     else:
         show(platform)
-    if not Supervisor(platform.home).running():
+    if not (Supervisor(platform.home).running() or running_parts(platform.home)):
         raise click.exceptions.Exit(3)
 
 
 def describe(platform: LocalPlatform) -> dict[str, Any]:
     """The status as data."""
     supervisor = Supervisor(platform.home)
-    running = supervisor.running()
+    parts = describe_parts(platform)
+    running = supervisor.running() or bool(parts)
     processes = _processes(supervisor, platform)
     return {
         "home": str(platform.home.root),
         "running": running,
+        "parts": parts,
         "addresses": addresses(platform),
         "processes": processes,
-        "live": live_versions(platform, {item["name"] for item in processes}),
+        "live": live_versions(
+            platform, {item["name"] for item in processes} | cluster_servers(platform)
+        ),
         "alerts": firing_alerts(platform) if running else [],
     }
+
+
+def describe_parts(platform: LocalPlatform) -> list[dict[str, Any]]:
+    """Of each part whether it answers, where they run by themselves; nothing under `slipway up`."""
+    if not running_parts(platform.home):
+        return []
+    return [
+        {
+            "name": part,
+            "address": without_password(address(platform, part)),
+            "answers": answers(platform, part),
+        }
+        for part in needed(platform)
+    ]
 
 
 def _processes(supervisor: Supervisor, platform: LocalPlatform | None) -> list[dict[str, Any]]:
@@ -134,6 +154,22 @@ def live_versions(platform: LocalPlatform, servers: set[str]) -> list[dict[str, 
         ]
 
 
+def cluster_servers(platform: LocalPlatform) -> set[str]:
+    """The servers of environments that run on a cluster; TargetError where it does not answer."""
+    configuration = platform.configuration
+    if all(item.target == "local" for item in configuration.environments.values()):
+        return set()
+    from deploy.assembly import cluster_targets
+
+    try:
+        opened = existing_ledger(platform)
+    except NoLedgerError:
+        return set()
+    with opened as ledger:
+        targets = cluster_targets(platform.home, configuration, ledger)
+        return {name for target in targets.values() for name in target.servers()}
+
+
 def firing_alerts(platform: LocalPlatform) -> list[dict[str, Any]]:
     """What fires now, as the platform's own evaluation says; AlertsError."""
     return [
@@ -176,7 +212,10 @@ def show(platform: LocalPlatform) -> None:
                 f"[yellow]{len(left)} processes of a crash are left; `up` and `down` end them[/]"
             )
     else:
-        console.print(_process_table(found["processes"]))
+        if found["parts"]:
+            console.print(_part_table(found["parts"]))
+        if found["processes"]:
+            console.print(_process_table(found["processes"]))
     if live := [item for item in found["live"] if item["configured"]]:
         console.print(_live_table(live))
     for item in found["live"]:
@@ -187,6 +226,14 @@ def show(platform: LocalPlatform) -> None:
     if found["running"]:
         for name, address in found["addresses"].items():
             console.print(f"  [bold]{name:8}[/] {escape(address)}", soft_wrap=True)
+
+
+def _part_table(parts: list[dict[str, Any]]) -> Table:
+    table = Table("part", "address", "", box=None, header_style="dim")
+    for item in parts:
+        said = "[green]answers[/]" if item["answers"] else "[red]does not answer[/]"
+        table.add_row(item["name"], item["address"], said)
+    return table
 
 
 def _process_table(processes: list[dict[str, Any]]) -> Table:

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from bentos.model_server.contract import parse_label
 from deploy.again import roll_back
+from deploy.assembly import configured_traffic
 from deploy.events import Event, Live
 from deploy.ledger import open_ledger
 from deploy.load_and_split import load_and_split
-from deploy.local import local_traffic
 from deploy.platform import LocalPlatform
 from deploy.traffic import Actor, Traffic
 from deploy.versions import built_release
@@ -66,7 +66,7 @@ def open_traffic(platform: LocalPlatform) -> Iterator[Traffic]:
     """Changes of the checkout's own ledger and gateway."""
     home, configuration = platform.home, platform.configuration
     with open_ledger(home, configuration) as ledger:
-        yield local_traffic(home, configuration, ledger, platform.working_directory)
+        yield configured_traffic(home, configuration, ledger, platform.working_directory)
 
 
 def _checked(model: str, environment: str) -> LocalPlatform:

@@ -132,7 +132,8 @@ def test_a_regression_and_texts_and_integers_are_logged_as_they_are(tmp_path: Pa
     ("headers", "source"),
     [
         ({}, "client"),
-        ({"x-envoy-internal": "true"}, "mirror"),
+        ({"x-slipway-copy": "1"}, "mirror"),
+        ({"x-envoy-internal": "true"}, "client"),
         ({"x-slipway-probe": "1"}, "probe"),
     ],
 )

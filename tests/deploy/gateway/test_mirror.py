@@ -99,8 +99,10 @@ def test_a_copy_is_the_request_with_its_id_and_both_servers_know_of_it(
         assert head["x-slipway-compare"] == "1"
         assert head["x-api-key"] == "k"
     assert headers(copy)["host"] == headers(original)["host"]
-    # Envoy signs a copy; a client cannot: keys.py and prediction_log.py of the model server rely
-    # on it.
+    # A client cannot say of itself that it is a copy: keys.py and prediction_log.py of the model
+    # server rely on it.
+    assert headers(copy)["x-slipway-copy"] == "1"
+    assert "x-slipway-copy" not in headers(original)
     assert headers(copy)["x-forwarded-for"].split(",")[0] == "127.0.0.1"
     assert headers(copy)["x-envoy-internal"] == "true"
 
@@ -112,10 +114,10 @@ def test_a_request_that_names_its_version_is_not_copied_nor_compared(
     pin: dict[str, str], gateway: Gateway, shadow: Server
 ) -> None:
     path = f"{pin.pop('path', '')}/predict"
-    forged = {"x-slipway-compare": "1", "x-envoy-internal": "true"}
+    forged = {"x-slipway-compare": "1", "x-slipway-copy": "1", "x-envoy-internal": "true"}
     response = gateway.client.get(path, headers=pin | forged)
     asked = gateway.stable if response.headers["x-model-version"] == "1" else shadow
-    assert not {"x-slipway-compare", "x-envoy-internal"} & set(headers(asked.heads[-1]))
+    assert not {*forged} & set(headers(asked.heads[-1]))
     # What comes next is copied, so that a copy of the first would be there by now.
     asked_before = len(shadow.heads)
     gateway.client.get("/predict", headers={"x-request-id": "next"})

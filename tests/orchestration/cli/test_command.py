@@ -89,6 +89,11 @@ def test_with_the_platform_down_it_is_one_line_that_says_how_to_start_it(
     one_line(call(command, "iris"), f"the platform is down ({home})", "`slipway up --detach`")
 
 
+def test_a_platform_on_a_cluster_is_asked_and_not_looked_for_here(call: Call) -> None:
+    said = call("promote", "iris", SLIPWAY_TARGET="kubernetes")
+    one_line(said, "staging serves no version of iris")
+
+
 def test_the_status_of_a_platform_that_is_down_says_so_and_exits_3(call: Call, home: Path) -> None:
     called = call("status")
     assert (called.returncode, called.stderr) == (3, "")

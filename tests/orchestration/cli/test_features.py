@@ -121,7 +121,7 @@ def test_a_person_who_promotes_a_worse_version_is_told(
     )
     _warn_of_a_worse_one(platform, Model(name="iris"), 3)
     assert shown == []
-    VersionFolder.of(platform.home.versions, "iris", 3).write_challenge(worse)
+    VersionFolder.of(platform.home, "iris", 3).write_challenge(worse)
     _warn_of_a_worse_one(platform, Model(name="iris"), 3)
     assert "better_than_production failed" in shown[0]
     assert "left no hold-out" in shown[0]

@@ -13,6 +13,7 @@ from deploy.home import Home
 from deploy.ledger import Ledger
 from deploy.monitoring.catalog import annotations
 from deploy.platform import LocalPlatform
+from deploy.shared_state import shared_state
 from orchestration.cli import status
 from orchestration.cli.status import alert_table, firing_alerts, live_versions
 from serving_config.load import FOLDER, load
@@ -101,8 +102,10 @@ def test_an_alert_about_a_schedule_or_a_model_as_a_whole_is_shown_as_well(
     assert (found[1]["model"], found[1]["version"], found[1]["variant"]) == ("iris", "3", None)
 
 
-def test_no_file_is_no_alert_but_a_damaged_one_is_an_error(platform: LocalPlatform) -> None:
+def test_nothing_is_no_alert_but_what_is_damaged_is_an_error(
+    platform: LocalPlatform,
+) -> None:
     assert firing_alerts(platform) == []
-    (platform.home.run / "alerts.json").write_text("[{}]")
-    with pytest.raises(AlertsError, match=r"alerts\.json cannot be read"):
+    shared_state(platform.home).write("alerts", "current", b"[{}]")
+    with pytest.raises(AlertsError, match="alerts cannot be read"):
         firing_alerts(platform)
