@@ -60,7 +60,9 @@ def continued(event: Event | None) -> dict[str, Any]:
 
 
 def carry_out(ledger: Ledger, target: Target, change: Change) -> Event:
-    """Record the change and route by it; where the gateway does not follow, it is taken back."""
+    """Record the change and route by it; where the gateway does not follow, it is taken back. What
+    it could never follow is not recorded."""
+    target.require_routable(msgspec.structs.replace(change.base, live=change.live))
     event = ledger.record(change)
     try:
         target.route()

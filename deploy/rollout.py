@@ -33,7 +33,7 @@ from deploy.events import (
     State,
 )
 from deploy.ledger import Ledger
-from deploy.phases import baseline, begin, find, proof, share, stable_beside, without
+from deploy.phases import baseline, begin, find, live_in, proof, share, stable_beside, without
 from deploy.request import Gate, Request, watched_bake
 from deploy.targets.base import Target, TargetError
 from deploy.weights import require_idle
@@ -213,7 +213,11 @@ class _Rollout:
         return self._load()
 
     def beside(self, stable: Live, gate: Gate) -> Outcome:
-        """Load, ask the gate, then all traffic (blue_green) or the first phase (canary)."""
+        """Load, ask the gate, then all traffic (blue_green) or the first phase (canary), which
+        is refused before any of it where the gateway could not serve by it."""
+        others = without(self.before.live, self.subject.label)
+        live = live_in(self._beginning(stable), (self.subject, *others))
+        self.target.require_routable(msgspec.structs.replace(self.before, live=live))
         with ready_server(self.ledger, self.target, self.request.release, self.request.environment):
             loaded = self._patiently(_Rollout._load)
         there = replace(self, before=loaded.state, last=loaded)
@@ -225,12 +229,16 @@ class _Rollout:
 
     def _begin(self, stable: Live, evidence: dict[str, Any]) -> Event:
         """The first phase of the candidate, which is loaded."""
-        policy = self.request.policy
-        shadow: Literal["shadow", "canary"] = "shadow" if policy.shadow else "canary"
-        first = self._first_phase("bake" if policy.policy == "blue_green" else shadow, stable)
+        first = self._beginning(stable)
         action = self.request.action if first.name == "bake" else None
         change = begin(first, self.before, self.target, self.actor, evidence, action)
         return carry_out(self.ledger, self.target, change)
+
+    def _beginning(self, stable: Live) -> Phase:
+        policy = self.request.policy
+        if policy.policy == "blue_green":
+            return self._first_phase("bake", stable)
+        return self._first_phase("shadow" if policy.shadow else "canary", stable)
 
     def _pass(self, gate: Gate) -> Any:
         """The gate's analysis; GateError where it says no, or cannot ask."""

@@ -29,6 +29,11 @@ def added(one: Counters, other: Counters) -> Counters:
     return _combined(add, one, other)
 
 
+def at_least(one: Counters, other: Counters) -> Counters:
+    """The larger of both, number by number: of two looks at the same processes, the later one."""
+    return _combined(max, one, other)
+
+
 def _combined(operation: Callable[[int, int], int], one: Counters, other: Counters) -> Counters:
     found: dict[str, Any] = {}
     for name in (*_GATEWAY, *_SERVER):

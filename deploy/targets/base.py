@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deploy.analysis.agreement import Agreement
-from deploy.events import Counters, Live
+from deploy.events import Counters, Live, State
 from deploy.release import Release
 
 
@@ -26,8 +26,9 @@ class Endpoint:
 class Target(Protocol):
     """Names are cluster names: one for each Bento in one environment."""
 
-    def servers(self) -> dict[str, int]:
-        """The model servers that were started and not removed: name → port."""
+    def servers(self) -> dict[str, str]:
+        """The model servers that were started and not removed: name → `host:port`, where parts of
+        the platform reach it."""
 
     def start(self, release: Release, environment: str) -> str:
         """Start a server, or find it started; returns its name."""
@@ -44,6 +45,10 @@ class Target(Protocol):
 
     def route(self) -> None:
         """Bring the gateway to what the ledger says, and wait until it is in force."""
+
+    def require_routable(self, state: State) -> None:
+        """TargetError where the gateway has no way to serve by that state, which is to come: asked
+        before the ledger takes it, and without a word to the gateway."""
 
     def in_step(self) -> bool:
         """Whether the gateway serves by what the ledger says; not where it does not answer."""

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from deploy.analysis.agreement import Agreement
-from deploy.events import Counters, Live
+from deploy.events import Counters, Live, State
 from deploy.gateway.envoy import (
     GatewayAdmin,
     GatewayError,
@@ -25,7 +25,8 @@ from deploy.home import Home
 from deploy.keys import platform_headers
 from deploy.ledger import Ledger
 from deploy.live import clusters, configured, live_clusters
-from deploy.processes import free_port
+from deploy.manifests.variables import Places, secret_variables, server_variables
+from deploy.processes import free_port_but
 from deploy.release import Release
 from deploy.supervision import ProcessSpec, Supervisor
 from deploy.targets.base import Endpoint, TargetError
@@ -47,43 +48,31 @@ def server_process(
     environment: Environment,
     home: Home,
     features: Features = _SHIPPED,
+    host: str = "127.0.0.1",
 ) -> ProcessSpec:
-    """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`."""
+    """`bentoml serve` of one Bento. The watcher's name carries the port: see `server_ports`.
+
+    host: the address it listens on."""
     scripts = Path(sys.executable).parent
-    command = [str(scripts / "bentoml"), "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(scripts / "bentoml"), "serve", tag, "--host", host, "--port", str(port)]
+    places = Places(
+        keys=str(home.keys),
+        platform_key=str(home.platform_key),
+        pii_key=str(home.pii_key),
+        predictions=str(home.predictions),
+        features_url=features.url,
+    )
     variables = {
         "SLIPWAY_WORKERS": str(environment.workers),
-        "SLIPWAY_THREADS": str(environment.threads),
-        "SLIPWAY_KEYS": str(home.keys),
-        "SLIPWAY_ACCESS_LOG": "1" if environment.access_log else "0",
-        "SLIPWAY_FEATURES_URL": f"http://127.0.0.1:{features.port}",
-        "SLIPWAY_FEATURES_TIMEOUT": str(features.timeout_seconds),
-        # Also while there is none: the first key may be added while the server runs.
-        "SLIPWAY_FEATURES_KEY_FILE": str(home.platform_key),
+        # Empty rather than absent: the platform's own variables are inherited.
+        "SLIPWAY_CLOUD_EVENTS_URL": "",
+        **server_variables(environment, features, places),
+        **secret_variables(environment),
     }
     if home.platform_key.exists():  # keys are in use: without them nobody is let in
         variables["SLIPWAY_KEYS_REQUIRED"] = "1"
-    if environment.cache_url is not None:
-        variables["SLIPWAY_CACHE_URL"] = environment.cache_url
-    variables |= _prediction_log(environment, home)
     grace = environment.drain_timeout_seconds
     return ProcessSpec(f"{name}@{port}", command, variables, grace, log=name)
-
-
-def _prediction_log(environment: Environment, home: Home) -> dict[str, str]:
-    log = environment.prediction_log
-    return {
-        "SLIPWAY_ENVIRONMENT": environment.name,
-        # Empty rather than absent: the platform's own variables are inherited.
-        "SLIPWAY_PREDICTION_LOG": str(home.predictions) if log.enabled else "",
-        "SLIPWAY_PREDICTION_DURABILITY": log.durability,
-        "SLIPWAY_PREDICTION_FLUSH_SECONDS": str(log.flush_seconds),
-        "SLIPWAY_PREDICTION_MAX_PENDING": str(log.max_pending_rows),
-        "SLIPWAY_PREDICTION_SEGMENT_BYTES": str(log.segment_bytes),
-        "SLIPWAY_PREDICTION_SEGMENT_SECONDS": str(log.segment_seconds),
-        "SLIPWAY_CLOUD_EVENTS_URL": (log.cloud_events_url or "") if log.enabled else "",
-        "SLIPWAY_PII_KEY": str(home.pii_key),
-    }
 
 
 def server_ports(watchers: list[str]) -> dict[str, int]:
@@ -92,15 +81,17 @@ def server_ports(watchers: list[str]) -> dict[str, int]:
     return {name: int(port) for name, port in pairs}
 
 
-def routing(configuration: Configuration, ledger: Ledger) -> Routing:
-    """What the routes depend on, as it is now."""
-    platform = configuration.platform
+def routing(configuration: Configuration, ledger: Ledger, coming: State | None = None) -> Routing:
+    """What the routes depend on, as it is now. coming: a state that the ledger is about to have."""
+    platform, states = configuration.platform, ledger.states()
+    if coming is not None:
+        states = {**states, (coming.environment, coming.model): coming}
     return Routing(
         environments=tuple(sorted(configuration.environments)),
         default_environment=platform.default_environment,
         models=tuple(sorted(configuration.models)),
         default_model=platform.default_model,
-        states=tuple(configured(ledger.states(), configuration).values()),
+        states=tuple(configured(states, configuration).values()),
         response_timeout=platform.gateway.limits.response_timeout_seconds,
         sticky={name: item.sticky for name, item in configuration.environments.items()},
     )
@@ -119,19 +110,29 @@ class LocalTarget:
     def _supervisor(self) -> Supervisor:
         return Supervisor(self.home)
 
-    def servers(self) -> dict[str, int]:
-        """Name → port."""
+    def servers(self) -> dict[str, str]:
+        """See `Target.servers`."""
+        return {name: f"{self._host}:{port}" for name, port in self._server_ports().items()}
+
+    @property
+    def _host(self) -> str:
+        return self.configuration.platform.model_servers.host
+
+    def _server_ports(self) -> dict[str, int]:
         return server_ports(self._supervisor.names())
 
     def start(self, release: Release, environment: str) -> str:
         """Start a server on a free port, or find it started."""
         name = cluster_name(environment, release.model, release.live())
         with starting(self.home):
-            if name not in self.servers():
+            ports = self._server_ports()
+            if name not in ports:
                 settings = self.configuration.environments[environment]
                 process = server_process(
-                    *(name, free_port(), release.tag, settings, self.home),
+                    # What is free here may be taken where the servers run.
+                    *(name, free_port_but(ports.values()), release.tag, settings, self.home),
                     features=self.configuration.features,
+                    host=self.configuration.platform.host,
                 )
                 self._supervisor.add(process, self.working_directory)
         return name
@@ -140,10 +141,10 @@ class LocalTarget:
         """Until `/ready` is 200 and `/model/info` names the release's digest."""
         seconds = self.configuration.environments[environment].ready_timeout_seconds
         deadline = time.monotonic() + seconds
-        port = self.servers().get(name)
+        port = self._server_ports().get(name)
         if port is None:
             raise TargetError(f"{name} is gone: another rollout has removed it; try again")
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{self._host}:{port}"
         last = "it does not answer"
         while time.monotonic() < deadline:
             try:
@@ -165,9 +166,9 @@ class LocalTarget:
 
     def ready(self, name: str) -> bool:
         """See `Target.ready`."""
-        port = self.servers().get(name)
+        port = self._server_ports().get(name)
         try:
-            url = f"http://127.0.0.1:{port}/ready"
+            url = f"http://{self._host}:{port}/ready"
             return port is not None and httpx.get(url, timeout=2).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
@@ -184,19 +185,21 @@ class LocalTarget:
         admin = GatewayAdmin(self.home)
         limits = self.configuration.platform.gateway.limits
         with exclusive(self.home):
-            clusters = write_clusters(self.home, self.servers(), limits)
+            clusters = write_clusters(self.home, self._server_ports(), limits, self._host)
             try:
                 admin.wait_for("cds", clusters)
             finally:
                 routes = write_routes(self.home, routing(self.configuration, self.ledger))
             admin.wait_for("rds", routes)
 
+    def require_routable(self, state: State) -> None:
+        """See `Target.require_routable`: our own gateway serves by any."""
+
     def in_step(self) -> bool:
         """See `Target.in_step`."""
         limits = self.configuration.platform.gateway.limits
-        return is_in_force(
-            self.home, self.servers(), limits, routing(self.configuration, self.ledger)
-        )
+        routes = routing(self.configuration, self.ledger)
+        return is_in_force(self.home, self._server_ports(), limits, routes, self._host)
 
     def drain(self, name: str, environment: str) -> None:
         """Until Envoy has no request in flight to it, or the environment's drain time-out."""
@@ -208,7 +211,7 @@ class LocalTarget:
 
     def observe(self, name: str) -> Counters:
         """The gateway's counts, and what the server says of its answers."""
-        port = self.servers().get(name)
+        port = self._server_ports().get(name)
         if port is None:
             raise TargetError(f"{name} is not running")
         try:
@@ -217,7 +220,7 @@ class LocalTarget:
             raise TargetError(f"{name} cannot be observed: {error}") from error
         if name not in counts:
             raise TargetError(f"the gateway does not know {name}")
-        return msgspec.structs.replace(scrape(port), **counts[name]._asdict())
+        return msgspec.structs.replace(scrape(port, self._host), **counts[name]._asdict())
 
     def endpoint(self, environment: str, model: str, live: Live | None) -> Endpoint:
         """Through the gateway, with the platform's own key."""
@@ -256,7 +259,7 @@ class LocalTarget:
     def stop_unconfigured(self) -> list[str]:
         """Drain and stop the servers of models and environments that the settings do not have any
         more; to be called once the routes are without them. The ledger keeps its record."""
-        states, servers = self.ledger.states(), self.servers()
+        states, servers = self.ledger.states(), self._server_ports()
         wanted = configured(states, self.configuration)
         found = {
             name: environment
@@ -274,7 +277,7 @@ class LocalTarget:
     def _remove(self, name: str) -> None:
         environments = [*self.configuration.environments.values(), _NO_SETTINGS]
         grace = max(item.drain_timeout_seconds for item in environments)
-        port = self.servers().get(name)
+        port = self._server_ports().get(name)
         if port is not None:
             self._supervisor.remove(f"{name}@{port}", timeout=grace + 30)
         forget(self.home, name)

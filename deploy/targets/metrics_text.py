@@ -31,9 +31,9 @@ _ESCAPED = re.compile(r"\\(.)")
 _MOST = 2**53
 
 
-def scrape(port: int) -> Counters:
-    """Ask the server on 127.0.0.1 for its metrics; TargetError where it does not give them."""
-    url = f"http://127.0.0.1:{port}/metrics"
+def scrape(port: int, host: str = "127.0.0.1") -> Counters:
+    """Ask the server for its metrics; TargetError where it does not give them."""
+    url = f"http://{host}:{port}/metrics"
     try:
         return counters(_text(url))
     except (httpx.HTTPError, UnicodeDecodeError) as error:
@@ -80,6 +80,36 @@ _BUCKETS = {
     "slipway_top_probability_bucket": "confidences",
     "slipway_prediction_value_bucket": "values",
 }
+
+
+_ANSWERS = re.compile(r"^slipway_requests_total(\{.*)$", re.MULTILINE)
+_IN_HAND = re.compile(r"^slipway_requests_in_hand (\S+)$", re.MULTILINE)
+
+
+def answers(text: str) -> dict[str, int]:
+    """`requests`, `errors` and `refusals` (see `Counters`) as the server itself has counted them:
+    for where no gateway is asked. A request that never got to it is not among them."""
+    found: Counter[str] = Counter(requests=0, errors=0, refusals=0)
+    for rest in _ANSWERS.findall(text):
+        sample = _SAMPLE.fullmatch(rest)
+        if sample is None:
+            raise ValueError(f"slipway_requests_total goes on as {rest[:100]!r}")
+        labels = dict(_LABEL.findall(sample[1] or ""))
+        if not _is_inference(labels.get("route")):
+            continue
+        count, status = int(float(sample[2])), labels.get("status", "")
+        found["requests"] += count
+        found["errors"] += count if status.startswith("5") else 0
+        found["refusals"] += count if status.startswith("4") else 0
+    return dict(found)
+
+
+def in_hand(text: str) -> int:
+    """How many requests the server works on now. ValueError where it does not say."""
+    found = _IN_HAND.search(text)
+    if found is None:
+        raise ValueError("slipway_requests_in_hand is missing")
+    return int(float(found[1]))
 
 
 def _is_inference(route: str | None) -> bool:

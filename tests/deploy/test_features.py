@@ -16,8 +16,8 @@ from deploy.features import (
     TransformerRecord,
     keep_running,
     read_record,
-    transformer_port,
     transformer_process,
+    transformer_url,
     write_record,
 )
 from deploy.home import Home
@@ -52,7 +52,7 @@ def configured(service: str | None = "customer_churn", **variables: str) -> Conf
 
 def test_it_runs_where_a_model_has_a_feature_service_and_it_was_built(home: Home) -> None:
     assert transformer_process(home, configured()) is None
-    assert transformer_port(home, configured()) is None
+    assert transformer_url(home, configured()) is None
     write_record(home, RECORD)
     assert read_record(home) == RECORD
     assert transformer_process(home, configured(None)) is None
@@ -65,8 +65,8 @@ def test_it_runs_where_a_model_has_a_feature_service_and_it_was_built(home: Home
     platform = LocalPlatform(home, configured(SLIPWAY_FEATURES_PORT="8123"), FOLDER)
     assert TRANSFORMER in [item.name for item in platform.processes()]
     assert platform.environment()["SLIPWAY_FEATURES_HOME"] == str(home.features)
-    assert transformer_port(home, platform.configuration) == 8123
-    assert targets([], {}, {TRANSFORMER: 8123}) == [
+    assert transformer_url(home, platform.configuration) == "http://127.0.0.1:8123"
+    assert targets([], {}, {TRANSFORMER: "127.0.0.1:8123"}) == [
         {"targets": ["127.0.0.1:8123"], "labels": {"part": "feature-transformer"}}
     ]
 

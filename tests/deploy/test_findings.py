@@ -3,15 +3,17 @@ from pathlib import Path
 import pytest
 
 from deploy.findings import (
+    KIND,
     Finding,
     FindingsError,
     Status,
-    path_of,
+    key_of,
     read_finding,
     readable,
     write_finding,
 )
 from deploy.home import Home
+from deploy.shared_state import shared_state
 
 
 @pytest.fixture
@@ -60,16 +62,17 @@ def test_subjects_and_environments_are_kept_apart(home: Home) -> None:
 
 def test_a_damaged_finding_is_no_missing_one(home: Home) -> None:
     write_finding(home, finding("failed"))
-    path = path_of(home, "drift", "production", "iris")
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FindingsError, match=r"iris@production.json: .*writes it anew"):
+    damage(home)
+    with pytest.raises(FindingsError, match=r"drift/iris@production: .*writes it anew"):
         read_finding(home, "drift", "production", "iris")
 
 
 def test_the_next_look_writes_a_damaged_finding_anew(home: Home) -> None:
-    path = path_of(home, "drift", "production", "iris")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"{")
+    damage(home)
     write_finding(home, finding("failed"))
     (kept,), damaged = readable(home)
     assert (kept.failures_in_row, damaged) == (1, [])
+
+
+def damage(home: Home) -> None:
+    shared_state(home).write(KIND, key_of("drift", "production", "iris"), b"{")

@@ -178,7 +178,7 @@ def test_documents_that_were_changed_or_removed_are_not_passed_off_as_the_deploy
 ) -> None:
     event = record(ledger, live(2))
     log(home, "gateway-access.log", gateway_line("r-1", after(event), server_of(2)))
-    folder = VersionFolder.of(home.versions, "iris", 2)
+    folder = VersionFolder.of(home, "iris", 2)
     folder.path.mkdir(parents=True)
     other = msgspec.structs.replace(contract(version=2), onnx_sha256="f" * 64, run_id="other")
     (folder.path / "contract.json").write_bytes(other.encode())

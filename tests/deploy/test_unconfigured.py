@@ -44,7 +44,7 @@ class Target(LocalTarget):
     up: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
-    def servers(self) -> dict[str, int]:
+    def _server_ports(self) -> dict[str, int]:
         return dict(self.up)
 
     def drain(self, name: str, environment: str) -> None:

@@ -14,7 +14,7 @@ from tests.deploy.releases import certificate, contract, http, sha256
 
 @pytest.fixture
 def folder(tmp_path: Path) -> VersionFolder:
-    return VersionFolder.of(tmp_path, "iris", 3)
+    return VersionFolder.of(Home(tmp_path), "iris", 3)
 
 
 def test_what_a_step_wrote_the_next_one_reads(folder: VersionFolder) -> None:
@@ -23,7 +23,7 @@ def test_what_a_step_wrote_the_next_one_reads(folder: VersionFolder) -> None:
     proof = certificate(made, smoke=http())
     folder.write_certificate(proof)
     folder.write_bento(BuiltRelease("iris:3-fp32-ab", "ab"))
-    again = VersionFolder.of(folder.path.parents[1], "iris", "3")
+    again = VersionFolder.of(folder.home, "iris", "3")
     assert again.onnx_bytes() == folder.onnx.read_bytes() == b"graph"
     assert again.onnx_sha256() == sha256("graph")
     assert (again.contract(), again.certificate()) == (made, proof)
@@ -65,7 +65,7 @@ def test_a_missing_file_says_which_step_makes_it(
 def test_a_version_that_is_not_built_says_which_are_and_what_builds_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for label in ("2", "10", "2-int8", "notes"):
-        VersionFolder.of(home.versions, "iris", label).write_bento(BuiltRelease("iris:x", "ab"))
+        VersionFolder.of(home, "iris", label).write_bento(BuiltRelease("iris:x", "ab"))
     said = (
         "iris version 3-int8 is not built here (built: 2, 2-int8, 10): `slipway release iris "
         "--version 3-int8` builds and proves it on the way"
@@ -82,7 +82,7 @@ def test_a_version_that_is_not_built_says_which_are_and_what_builds_it(tmp_path:
 def test_a_version_without_its_proof_says_so_whatever_was_built_of_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     release = build(home, 3)
-    VersionFolder.of(home.versions, "iris", 3).write_export(b"other", release.bundle.contract)
+    VersionFolder.of(home, "iris", 3).write_export(b"other", release.bundle.contract)
     with pytest.raises(MissingFileError, match=r"iris version 3 was exported anew .*proves it"):
         built_release(home, "iris", 3)
 

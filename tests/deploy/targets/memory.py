@@ -44,8 +44,8 @@ class MemoryTarget:
         self.before(call)
         self.calls.append(call)
 
-    def servers(self) -> dict[str, int]:
-        return dict(self.up)
+    def servers(self) -> dict[str, str]:
+        return {name: f"127.0.0.1:{port}" for name, port in self.up.items()}
 
     def start(self, release: Release, environment: str) -> str:
         name = cluster_name(environment, release.model, release.live())
@@ -76,6 +76,8 @@ class MemoryTarget:
         self.routed = live_clusters(self.ledger)
         self.states = self.ledger.states()
         self.after("route")
+
+    def require_routable(self, state: State) -> None: ...
 
     def in_step(self) -> bool:
         return self.states == self.ledger.states()

@@ -181,7 +181,7 @@ class At(LocalTarget):
 
     ports: Any = None
 
-    def servers(self) -> dict[str, int]:
+    def _server_ports(self) -> dict[str, int]:
         return dict(self.ports)
 
 
@@ -309,7 +309,7 @@ class Starting(LocalTarget):
     added: Any = None
     both_look: Any = None
 
-    def servers(self) -> dict[str, int]:
+    def _server_ports(self) -> dict[str, int]:
         found = dict(self.up)
         with suppress(threading.BrokenBarrierError):
             self.both_look.wait(0.5)
@@ -358,7 +358,7 @@ def test_the_gateway_is_in_step_once_it_serves_by_what_the_ledger_says(
     assert not target.in_step()
     before = routing(target.configuration, ledger)
     settings = Gateway(port=free_port())
-    with running_envoy(home, settings, before, target.servers()):
+    with running_envoy(home, settings, before, target._server_ports()):
         until(target.in_step)
         ledger.record(change(State("staging", "iris"), place.which.live()))
         assert not target.in_step()

@@ -35,7 +35,7 @@ class At(LocalTarget):
 
     ports: tuple[tuple[str, int], ...] = ()
 
-    def servers(self) -> dict[str, int]:
+    def _server_ports(self) -> dict[str, int]:
         return dict(self.ports)
 
 

@@ -1,0 +1,1 @@
+"""Requests to a Kubernetes API server: bounded in time, and failing in one sentence."""
