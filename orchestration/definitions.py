@@ -28,6 +28,8 @@ from orchestration.defs.predictions.jobs import prediction_jobs
 from orchestration.defs.retraining.gate import better_than_production
 from orchestration.defs.retraining.sensor import retraining_sensors
 from orchestration.defs.retraining.training import training_assets, training_jobs
+from orchestration.kubernetes.executor import step_pods, steps
+from orchestration.kubernetes.tags import pod_tags
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
 from serving_config.load import FOLDER, load
@@ -37,7 +39,7 @@ from serving_config.load import FOLDER, load
 def defs() -> dg.Definitions:
     """One group of assets for each configured model; the sensors and resources they share."""
     configuration = load(Path(os.environ.get("SLIPWAY_CONFIG") or FOLDER))
-    models = list(configuration.models.values())
+    models, tags = list(configuration.models.values()), pod_tags(configuration)
     jobs = {job.name: job for m in models for job in lifecycle_jobs(m, configuration)}
     training = training_jobs(configuration)
     audits = audit_jobs(configuration)
@@ -60,7 +62,7 @@ def defs() -> dg.Definitions:
     ]
     return dg.Definitions(
         assets=[
-            *(asset for model in models for asset in lifecycle_assets(model)),
+            *(asset for model in models for asset in lifecycle_assets(model, tags)),
             *(traffic_spec(model) for model in models),
             *feature_assets(configuration),
             *audit_assets(configuration),
@@ -70,12 +72,12 @@ def defs() -> dg.Definitions:
             *(asset for model in models for asset in monitoring_assets(model, configuration)),
         ],
         asset_checks=[
-            *(check for model in models for check in lifecycle_checks(model)),
+            *(check for model in models for check in lifecycle_checks(model, tags)),
             *(better_than_production(model) for model in models),
         ],
         jobs=[
             *jobs.values(),
-            *(rollback_job(model) for model in models),
+            *(rollback_job(model, tags) for model in models),
             *of_features.values(),
             *audits.values(),
             *training.values(),
@@ -110,5 +112,7 @@ def defs() -> dg.Definitions:
         resources={
             "registry": Registry(tracking_uri=configuration.platform.mlflow.uri),
             "serving": Serving.from_environment(),
+            "steps": steps(configuration),
         },
+        executor=step_pods(configuration),
     )

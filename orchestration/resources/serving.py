@@ -9,13 +9,13 @@ from typing import Any
 import dagster as dg
 
 from bentos.model_server.contract import Contract
+from deploy.assembly import configured_traffic
 from deploy.challenge import Champion
 from deploy.control.progress import Progress, read_progress
 from deploy.events import Event
 from deploy.home import Home
 from deploy.ledger import Ledger, open_ledger
 from deploy.live import most_traffic
-from deploy.local import local_traffic
 from deploy.predictions.requests import recent_rows
 from deploy.release import Release
 from deploy.replay import replay_gate
@@ -42,7 +42,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def paths(self) -> Home:
         """The home's layout."""
-        return Home(Path(self.home))
+        return Home(Path(self.home)).sharing(self.configuration.platform)
 
     @property
     def configuration(self) -> Configuration:
@@ -66,7 +66,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def folder(self, model: str, version: int | str) -> VersionFolder:
         """The files of one version."""
-        return VersionFolder.of(self.paths.versions, model, version)
+        return VersionFolder.of(self.paths, model, version)
 
     def release(self, model: str, version: int | str) -> Release:
         """The Bento that was built of the version, with the version's latest certificate."""
@@ -87,7 +87,7 @@ class Serving(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Changes of what serves."""
         folder = Path(self.config_folder).parent
         with self.open_ledger() as ledger:
-            yield local_traffic(self.paths, self.configuration, ledger, str(folder))
+            yield configured_traffic(self.paths, self.configuration, ledger, str(folder))
 
     def roll_out(self, request: Request) -> Outcome:
         """Give the release its model's traffic in an environment, as its policy says."""

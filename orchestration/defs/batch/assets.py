@@ -21,6 +21,7 @@ from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.names import Names
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import Step, Steps
 from serving_config.schema import Configuration, Model
 
 
@@ -70,7 +71,11 @@ def _batch_predictions(model: Model) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def batch_predictions(
-        context: dg.AssetExecutionContext, config: Day, registry: Registry, serving: Serving
+        context: dg.AssetExecutionContext,
+        config: Day,
+        registry: Registry,
+        serving: Serving,
+        steps: dg.ResourceParam[Steps],
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         if key not in context.selected_asset_keys:
             raise dg.Failure(f"{CHECK} is a part of its day's run: materialize the day")
@@ -78,7 +83,8 @@ def _batch_predictions(model: Model) -> dg.AssetsDefinition:
         day = context.partition_key
         places = day_places(serving.paths, settings, day, dropped=config.dropped)
         with one_sentence():
-            manifest = _score(context, config, serving, settings, places)
+            step = _score(context, config, serving, settings, places)
+            manifest = steps.run(context, step)
         yield dg.MaterializeResult(asset_key=key, metadata=batch_metadata(manifest))
         if context.selected_asset_check_keys:
             yield from batch_check(context.log, serving.paths, registry, settings, manifest)
@@ -88,8 +94,9 @@ def _batch_predictions(model: Model) -> dg.AssetsDefinition:
 
 def _score(
     context: dg.AssetExecutionContext, config: Day, serving: Serving, model: Model, places: Places
-) -> Manifest:
-    from orchestration.batch.job import JobRequest, run_job
+) -> Step[Manifest]:
+    from orchestration.batch.job import JobRequest
+    from orchestration.steps.batch import batch_step
 
     if config.dropped:
         for path in move_files(serving.paths, model.name, context.partition_key, time.time()):
@@ -107,7 +114,7 @@ def _score(
         dagster_run=context.run.run_id,
     )
     watch = Progress(context.log.info).watch
-    return run_job(serving.paths, serving.configuration, request, watch)
+    return batch_step(serving.paths, serving.configuration, request, watch)
 
 
 def actor_of(context: Any) -> str:

@@ -17,7 +17,9 @@ from orchestration.defs.batch.metadata import batch_metadata
 from orchestration.defs.batch.names import POOL, RUN_TAGS, batch_key
 from orchestration.defs.batch.progress import Progress, Recorder, now_text, recorded
 from orchestration.defs.lifecycle.failures import one_sentence
+from orchestration.kubernetes.tags import PodTags, pod_tags
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import Step, Steps
 from serving_config.schema import Configuration, Model
 
 
@@ -29,7 +31,7 @@ def batch_jobs(configuration: Configuration) -> dict[str, UnresolvedAssetJobDefi
             selection=dg.AssetSelection.assets(batch_key(name)),
             executor_def=dg.in_process_executor,
             description=f"{name}: a day's table scored, and held against the training data.",
-            tags=RUN_TAGS,
+            tags=pod_tags(configuration).run("batch") | RUN_TAGS,
         )
         for name in configuration.models
     }
@@ -57,20 +59,26 @@ class BatchRequest(dg.Config):
 
 def batch_request_jobs(configuration: Configuration) -> list[dg.JobDefinition]:
     """`<model>_batch_job` for each model."""
-    return [_request_job(model) for model in configuration.models.values()]
+    return [_request_job(model, pod_tags(configuration)) for model in configuration.models.values()]
 
 
-def _request_job(model: Model) -> dg.JobDefinition:
+def _request_job(model: Model, tags: PodTags) -> dg.JobDefinition:
     @dg.op(
         name=batch_request_op(model.name),
         description="Scores one table by a verified version; keeps the job's record.",
         pool=POOL,
     )
-    def score(context: dg.OpExecutionContext, config: BatchRequest, serving: Serving) -> None:
+    def score(
+        context: dg.OpExecutionContext,
+        config: BatchRequest,
+        serving: Serving,
+        steps: dg.ResourceParam[Steps],
+    ) -> None:
         folder = records_folder(serving.paths)
         with recorded(folder, _record(context, config, serving, model.name)) as recorder:
             with one_sentence():
-                manifest = _carried_out(context, config, serving, model.name, recorder)
+                step = _asked_for(context, config, serving, model.name, recorder)
+                manifest = steps.run(context, step)
             recorder.succeeded(manifest)
         context.add_output_metadata(batch_metadata(manifest))
 
@@ -78,7 +86,7 @@ def _request_job(model: Model) -> dg.JobDefinition:
         name=batch_request_job(model.name),
         executor_def=dg.in_process_executor,
         description=f"{model.name}: a table scored, as POST /v1/batch-jobs asks for it.",
-        tags=RUN_TAGS,
+        tags=tags.run("batch") | RUN_TAGS,
     )
     def job() -> None:
         score()
@@ -109,14 +117,15 @@ def _record(
     )
 
 
-def _carried_out(
+def _asked_for(
     context: dg.OpExecutionContext,
     config: BatchRequest,
     serving: Serving,
     model: str,
     recorder: Recorder,
-) -> Manifest:
-    from orchestration.batch.job import JobRequest, run_job
+) -> Step[Manifest]:
+    from orchestration.batch.job import JobRequest
+    from orchestration.steps.batch import batch_step
 
     home, configuration = serving.paths, serving.configuration
     # Again: a link may have been put there since.
@@ -135,4 +144,5 @@ def _carried_out(
         actor=actor_of(context),
         dagster_run=context.run.run_id,
     )
-    return run_job(home, configuration, request, Progress(context.log.info, recorder.keep).watch)
+    watch = Progress(context.log.info, recorder.keep).watch
+    return batch_step(home, configuration, request, watch)

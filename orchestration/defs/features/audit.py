@@ -15,6 +15,7 @@ from orchestration.defs.lifecycle.metadata import table
 from orchestration.defs.lifecycle.names import Names
 from orchestration.features.replay import Window, feature_audit
 from orchestration.features.windows import rfc3339
+from orchestration.kubernetes.tags import pod_tags
 from orchestration.monitoring.skew import Audit
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
@@ -46,6 +47,7 @@ def audit_jobs(configuration: Configuration) -> Jobs:
             selection=dg.AssetSelection.assets(audit_key(model.name)),
             executor_def=dg.in_process_executor,
             description=f"{model.name}: what was served online against the offline store.",
+            tags=pod_tags(configuration).run("features"),
         )
         for model in _models(configuration)
     }

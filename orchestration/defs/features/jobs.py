@@ -11,6 +11,7 @@ from orchestration.defs.features.names import EXAMPLE_SOURCES, has_examples, vie
 from orchestration.features.store import described_view, read_description
 from orchestration.features.watermarks import Watermark, read_watermark
 from orchestration.features.windows import Every, last_key, last_window, rfc3339
+from orchestration.kubernetes.tags import pod_tags
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration
 
@@ -33,6 +34,7 @@ def feature_jobs(configuration: Configuration) -> Jobs:
             selection=before | dg.AssetSelection.assets(view_key(view)),
             executor_def=dg.in_process_executor,
             description=f"The feature view {view} into the online store.",
+            tags=pod_tags(configuration).run("features"),
         )
         for view in configuration.features.views
     }

@@ -8,25 +8,25 @@ import dagster as dg
 from deploy.versions import BuiltRelease
 from orchestration.defs.lifecycle.deployments import production_deployment, staging_deployment
 from orchestration.defs.lifecycle.failures import one_sentence
-from orchestration.defs.lifecycle.metadata import contract_metadata, registered_metadata
+from orchestration.defs.lifecycle.metadata import registered_metadata
 from orchestration.defs.lifecycle.names import Names
-from orchestration.defs.lifecycle.version import Version
+from orchestration.kubernetes.tags import LOCAL, PodTags
 from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import Steps
+from orchestration.steps.lifecycle import export_step
 from serving_config.schema import Model
 
-EXPORTED_FILES = ["model.onnx", "contract.json"]
 
-
-def lifecycle_assets(model: Model) -> list[dg.AssetsDefinition]:
+def lifecycle_assets(model: Model, tags: PodTags = LOCAL) -> list[dg.AssetsDefinition]:
     """registered_model → onnx_model → bento → staging_deployment → production_deployment."""
     return [
         _registered_model(model),
-        _onnx_model(model),
-        _bento(model),
-        staging_deployment(model),
-        production_deployment(model),
+        _onnx_model(model, tags),
+        _bento(model, tags),
+        staging_deployment(model, tags),
+        production_deployment(model, tags),
     ]
 
 
@@ -53,7 +53,7 @@ def _registered_model(model: Model) -> dg.AssetsDefinition:
     return registered_model
 
 
-def _onnx_model(model: Model) -> dg.AssetsDefinition:
+def _onnx_model(model: Model, tags: PodTags) -> dg.AssetsDefinition:
     names = Names(model.name)
 
     @dg.asset(
@@ -62,35 +62,24 @@ def _onnx_model(model: Model) -> dg.AssetsDefinition:
         partitions_def=names.partitions,
         kinds={"onnx"},
         deps=[names.asset("registered_model")],
+        op_tags=tags.step("onnx_model"),
         description="The model as an ONNX graph, with the contract of what it takes and answers.",
     )
     def onnx_model(
-        context: dg.AssetExecutionContext, registry: Registry, serving: Serving
+        context: dg.AssetExecutionContext,
+        registry: Registry,
+        serving: Serving,
+        steps: dg.ResourceParam[Steps],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with one_sentence(), tempfile.TemporaryDirectory() as scratch:
+        with one_sentence():
             label = Label.configured(context.partition_key, model)
-            version = Version.load(registry, serving, model, label, Path(scratch))
-            exported = version.export()
-            version.folder.write_export(exported.model, exported.contract)
-            stored = version.store(
-                EXPORTED_FILES,
-                onnx_sha256=exported.contract.onnx_sha256,
-                dagster_run=f"{serving.dagster_url}/runs/{context.run.run_id}",
-            )
-        return dg.MaterializeResult(
-            metadata=contract_metadata(exported.contract)
-            | {
-                "path": dg.MetadataValue.path(str(version.folder.onnx)),
-                "size_bytes": len(exported.model),
-                "stored_in_mlflow": stored or "no run to store it with",
-            },
-            data_version=dg.DataVersion(exported.contract.onnx_sha256),
-        )
+            step = export_step(registry, serving, model, label, context.run.run_id)
+            return steps.run(context, step)
 
     return onnx_model
 
 
-def _bento(model: Model) -> dg.AssetsDefinition:
+def _bento(model: Model, tags: PodTags) -> dg.AssetsDefinition:
     names = Names(model.name)
 
     @dg.asset(
@@ -99,6 +88,7 @@ def _bento(model: Model) -> dg.AssetsDefinition:
         partitions_def=names.partitions,
         kinds={"bentoml"},
         deps=[names.asset("onnx_model")],
+        op_tags=tags.step("bento"),
         description="The Bento: model server, graph, contract and certificate, built reproducibly.",
     )
     def bento(
@@ -111,7 +101,7 @@ def _bento(model: Model) -> dg.AssetsDefinition:
             folder = serving.folder(model.name, str(label))
             folder.certificate().require_parity(folder.contract(), folder.onnx_sha256())
             built = build_bento(
-                folder.path, model.serving, serving.paths.bentoml, model.prediction_log
+                folder.fetched(), model.serving, serving.paths.bentoml, model.prediction_log
             )
             folder.write_bento(BuiltRelease(built.tag, built.digest))
             registry.tag(model.registered_model, label.number, label.tags(bento=built.tag))

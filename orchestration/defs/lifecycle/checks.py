@@ -1,32 +1,31 @@
 """The lifecycle's asset checks. They write the certificate that deployments demand."""
 
-import tempfile
-from pathlib import Path
-
 import dagster as dg
 import msgspec
 
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.health import ask_golden, release_health
-from orchestration.defs.lifecycle.metadata import http_metadata, parity_metadata
+from orchestration.defs.lifecycle.metadata import http_metadata
 from orchestration.defs.lifecycle.names import Names
-from orchestration.defs.lifecycle.version import Version
+from orchestration.kubernetes.tags import LOCAL, PodTags
 from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import Steps
+from orchestration.steps.lifecycle import verify_step
 from serving_config.schema import Model
 
 
-def lifecycle_checks(model: Model) -> list[dg.AssetChecksDefinition]:
+def lifecycle_checks(model: Model, tags: PodTags = LOCAL) -> list[dg.AssetChecksDefinition]:
     """conversion_parity, smoke_test, release_health."""
     return [
-        _conversion_parity(model),
-        _smoke_test(model),
-        release_health(model),
+        _conversion_parity(model, tags),
+        _smoke_test(model, tags),
+        release_health(model, tags),
     ]
 
 
-def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
+def _conversion_parity(model: Model, tags: PodTags) -> dg.AssetChecksDefinition:
     names = Names(model.name)
 
     @dg.asset_check(
@@ -35,24 +34,17 @@ def _conversion_parity(model: Model) -> dg.AssetChecksDefinition:
         description="The graph answers as the trained model; a variant, within limits of its own.",
         blocking=True,
         partitions_def=names.partitions,
+        op_tags=tags.step("conversion_parity"),
     )
     def conversion_parity(
-        context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving
+        context: dg.AssetCheckExecutionContext,
+        registry: Registry,
+        serving: Serving,
+        steps: dg.ResourceParam[Steps],
     ) -> dg.AssetCheckResult:
-        from orchestration.verify import advice
-
-        with one_sentence(), tempfile.TemporaryDirectory() as scratch:
+        with one_sentence():
             label = Label.parse(context.partition_key)
-            version = Version.load(registry, serving, model, label, Path(scratch))
-            certificate = version.folder.write_parity(version.verify())
-            verdict = _verdict(certificate.parity_passed)
-            version.store(["certificate.json"], conversion_parity=verdict)
-        said = advice(certificate)
-        return dg.AssetCheckResult(
-            passed=certificate.parity_passed,
-            metadata=parity_metadata(certificate, said),
-            description=None if certificate.parity_passed else said,
-        )
+            return steps.run(context, verify_step(registry, serving, model, label))
 
     return conversion_parity
 
@@ -61,7 +53,7 @@ def _verdict(passed: bool) -> str:
     return "passed" if passed else "failed"
 
 
-def _smoke_test(model: Model) -> dg.AssetChecksDefinition:
+def _smoke_test(model: Model, tags: PodTags) -> dg.AssetChecksDefinition:
     names = Names(model.name)
 
     @dg.asset_check(
@@ -70,6 +62,7 @@ def _smoke_test(model: Model) -> dg.AssetChecksDefinition:
         description="Golden requests to staging through the gateway, within the tolerance.",
         blocking=True,
         partitions_def=names.partitions,
+        op_tags=tags.step("smoke_test"),
     )
     def check(
         context: dg.AssetCheckExecutionContext, registry: Registry, serving: Serving

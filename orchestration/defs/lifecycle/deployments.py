@@ -27,6 +27,7 @@ from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.follow import follow_release, wait_for_bake
 from orchestration.defs.lifecycle.names import AUTOMATIC_TAG, Names
 from orchestration.defs.retraining.gate import compare
+from orchestration.kubernetes.tags import LOCAL, PodTags
 from orchestration.labels import Label
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
@@ -36,7 +37,7 @@ CANARY_CHECK = "canary_analysis"
 Results = Iterator[dg.MaterializeResult | dg.AssetCheckResult]  # type: ignore[type-arg]
 
 
-def staging_deployment(model: Model) -> dg.AssetsDefinition:
+def staging_deployment(model: Model, tags: PodTags = LOCAL) -> dg.AssetsDefinition:
     """The version that staging serves; a variant is loaded beside it."""
     names = Names(model.name)
 
@@ -48,6 +49,7 @@ def staging_deployment(model: Model) -> dg.AssetsDefinition:
         deps=[names.asset("bento")],
         description="The version that staging serves: ready, routed to, on the ledger.",
         pool=names.pool("staging"),
+        op_tags=tags.step("staging_deployment"),
         output_required=False,
     )
     def staging(context: dg.AssetExecutionContext, serving: Serving) -> Results:
@@ -56,7 +58,7 @@ def staging_deployment(model: Model) -> dg.AssetsDefinition:
     return staging
 
 
-def production_deployment(model: Model) -> dg.AssetsDefinition:
+def production_deployment(model: Model, tags: PodTags = LOCAL) -> dg.AssetsDefinition:
     """The version that production serves, and `canary_analysis` where it came by canary.
 
     A multi-asset, because only there a check may stay unreported: a direct release compares
@@ -86,6 +88,7 @@ def production_deployment(model: Model) -> dg.AssetsDefinition:
         check_specs=[check],
         can_subset=True,
         pool=names.pool("production"),
+        op_tags=tags.step("production_deployment"),
     )
     def production(
         context: dg.AssetExecutionContext, registry: Registry, serving: Serving

@@ -10,6 +10,7 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import ContractError
 from bentos.model_server.session import ModelLoadError
 from deploy.again import RolledBackAlreadyError
+from deploy.artifacts.errors import DamagedArtifactError, MissingArtifactError, StoreError
 from deploy.batch_jobs import BatchRecordError
 from deploy.batch_locations import LocationError
 from deploy.challenge import ChallengeError
@@ -40,6 +41,7 @@ _EXPLAINED = (
     ChallengeError,
     ConfigurationError,
     ContractError,
+    DamagedArtifactError,
     ExportError,
     FeatureError,
     GateError,
@@ -48,6 +50,7 @@ _EXPLAINED = (
     LabelError,
     LedgerError,
     LocationError,
+    MissingArtifactError,
     MissingFileError,
     ModelLoadError,
     RegistryError,
@@ -73,6 +76,8 @@ def one_sentence() -> Iterator[None]:
         yield
     except _EXPLAINED as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except StoreError as error:  # it may be back at the next attempt
+        raise dg.Failure(description=str(error)) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise dg.Failure(description=f"{error.strerror or error}{where}") from error

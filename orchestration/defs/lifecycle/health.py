@@ -11,6 +11,7 @@ from deploy.traffic import Actor, TrafficError
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.metadata import http_metadata
 from orchestration.defs.lifecycle.names import Names
+from orchestration.kubernetes.tags import PodTags
 from orchestration.resources.serving import Serving
 from orchestration.smoke import smoke_test
 from serving_config.schema import Model
@@ -33,7 +34,7 @@ def ask_golden(serving: Serving, release: Release, environment: str) -> HttpPari
     return smoke_test(endpoint, contract, release.certificate, release.bundle.digest)
 
 
-def release_health(model: Model) -> dg.AssetChecksDefinition:
+def release_health(model: Model, tags: PodTags) -> dg.AssetChecksDefinition:
     """Golden requests after a release; what fails them goes back by itself."""
     names = Names(model.name)
 
@@ -43,6 +44,7 @@ def release_health(model: Model) -> dg.AssetChecksDefinition:
         description="Golden requests to production after a release; it is rolled back if they fail",
         blocking=True,
         partitions_def=names.partitions,
+        op_tags=tags.step("release_health"),
     )
     def check(context: dg.AssetCheckExecutionContext, serving: Serving) -> dg.AssetCheckResult:
         with one_sentence():

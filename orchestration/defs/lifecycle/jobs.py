@@ -1,4 +1,4 @@
-"""The jobs of one model, each in one process: five steps cost no start-ups."""
+"""The jobs of one model: each in one process, or on a cluster in a pod for each step."""
 
 import os
 
@@ -13,6 +13,8 @@ from deploy.traffic import Actor
 from orchestration.defs.lifecycle.decisions import longest_release_seconds
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.names import Names
+from orchestration.kubernetes.executor import lifecycle_executor
+from orchestration.kubernetes.tags import LOCAL, PodTags, pod_tags
 from orchestration.resources.serving import Serving
 from serving_config.schema import Configuration, Model
 
@@ -28,20 +30,22 @@ def lifecycle_jobs(
     production = dg.AssetSelection.assets(names.asset("production_deployment"))
     to_staging = dg.AssetSelection.assets(*(names.asset(step) for step in TO_STAGING))
     policy = configuration.release_policy("production", model.name)
+    executor, tags = lifecycle_executor(configuration), pod_tags(configuration).run("lifecycle")
     return [
         dg.define_asset_job(
             names.lifecycle_job,
             selection=to_staging,
-            executor_def=dg.in_process_executor,
+            executor_def=executor,
             description=f"{model.name}: from the registry to staging, proved on the way.",
+            tags=tags,
         ),
         dg.define_asset_job(
             names.promotion_job,
             selection=production,
-            executor_def=dg.in_process_executor,
+            executor_def=executor,
             description=f"{model.name}: from staging to production.",
             # The platform's own limit is an hour; a canary with little traffic may take longer.
-            tags={_MAX_RUNTIME_TAG: f"{longest_release_seconds(policy):.0f}"},
+            tags=tags | {_MAX_RUNTIME_TAG: f"{longest_release_seconds(policy):.0f}"},
         ),
     ]
 
@@ -55,7 +59,7 @@ class Rollback(dg.Config):
     """One version further, where somebody rolled back a moment ago."""
 
 
-def rollback_job(model: Model) -> dg.JobDefinition:
+def rollback_job(model: Model, tags: PodTags = LOCAL) -> dg.JobDefinition:
     """All traffic back to the last healthy version, from Dagster's UI."""
     names = Names(model.name)
 
@@ -79,7 +83,8 @@ def rollback_job(model: Model) -> dg.JobDefinition:
         name=names.rollback_job,
         executor_def=dg.in_process_executor,
         description=f"{model.name}: all traffic back to the version that was healthy before.",
-        tags={"dagster/priority": "10"},  # not behind what waits its turn
+        # Not behind what waits its turn.
+        tags=tags.run("rollback") | {"dagster/priority": "10"},
     )
     def job() -> None:
         rollback()

@@ -12,6 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from deploy.dagster_names import ACTOR_TAG, FINDING_TAG, REASON_TAG, training_job
 from orchestration.defs.lifecycle.failures import one_sentence
 from orchestration.defs.lifecycle.names import Names
+from orchestration.kubernetes.tags import pod_tags
 from orchestration.monitoring.fresh import fresh_rows
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
@@ -41,6 +42,7 @@ def training_jobs(configuration: Configuration) -> Jobs:
             selection=dg.AssetSelection.assets(training_key(model.name)),
             executor_def=dg.in_process_executor,
             description=f"{model.name}: trained again, and registered as a new version.",
+            tags=pod_tags(configuration).run("training"),
         )
         for model in _trainable(configuration)
     }

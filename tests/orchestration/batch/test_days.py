@@ -15,21 +15,31 @@ from orchestration.defs.batch.assets import batch_assets
 from orchestration.defs.batch.jobs import batch_jobs
 from orchestration.defs.batch.names import batch_key
 from orchestration.resources.registry import Registry
+from orchestration.steps.base import InProcess, Steps
 from serving_config.load import load
 from tests.orchestration.monitoring.world import World
+from tests.orchestration.steps.running import InSubprocess
 
 DAY = "2026-11-20"
 CONFIGURATION = load(variables={})
 
 
 def run(
-    world: World, config: dict[str, Any] | None = None, job: Any = None, day: str | None = DAY
+    world: World,
+    config: dict[str, Any] | None = None,
+    job: Any = None,
+    day: str | None = DAY,
+    steps: Steps | None = None,
 ) -> dg.ExecuteInProcessResult:
     job = job or batch_jobs(CONFIGURATION)["iris"]
     definitions = dg.Definitions(
         assets=batch_assets(CONFIGURATION),
         jobs=[job],
-        resources={"registry": world.registry, "serving": world.serving},
+        resources={
+            "registry": world.registry,
+            "serving": world.serving,
+            "steps": steps or InProcess(),
+        },
     )
     with dg.instance_for_test() as instance:
         return definitions.resolve_job_def(job.name).execute_in_process(
@@ -207,3 +217,24 @@ def test_dropped_files_are_moved_and_scored_with_those_of_before(
         assert scored(home).num_rows == 100 * count
         assert list(drop_folder(home, "iris").iterdir()) == [half]
     assert scored(home)["flower"].unique().sort().to_pylist()[::100] == [1000, 2000, 3000]
+
+
+@pytest.mark.filterwarnings("ignore:.*expected_writer_count")
+def test_a_day_may_be_scored_by_a_process_of_its_own(
+    world: World, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(home.root))
+    put(home, flowers(world, 40))
+    here = metadata(run(world))
+    there = metadata(run(world, steps=InSubprocess()))
+    for name in ("rows_in", "dagster/row_count", "rejects", "onnx_sha256", "output", "plot"):
+        assert there[name] == here[name]
+    assert here["dagster/row_count"] == 40
+
+
+@pytest.mark.filterwarnings("ignore:.*expected_writer_count")
+def test_a_day_without_a_table_is_the_same_sentence_from_there(
+    world: World, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(home.root))
+    assert failure(run(world, steps=InSubprocess())) == failure(run(world))

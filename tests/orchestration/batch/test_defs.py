@@ -18,6 +18,7 @@ from orchestration.defs.batch.jobs import batch_jobs, batch_request_jobs
 from orchestration.defs.batch.schedules import batch_schedules, longest_gap, schedule_seconds
 from orchestration.defs.batch.sensors import batch_sensors
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import InProcess
 from serving_config.load import FOLDER, load
 from serving_config.schema import Configuration
 
@@ -40,7 +41,7 @@ def definitions(configuration: Configuration) -> dg.Definitions:
         jobs=[*jobs.values(), *batch_request_jobs(configuration)],
         schedules=batch_schedules(configuration, jobs),
         sensors=batch_sensors(configuration, jobs),
-        resources={"registry": object(), "serving": object()},
+        resources={"registry": object(), "serving": object(), "steps": InProcess()},
     )
 
 

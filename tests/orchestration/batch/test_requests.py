@@ -12,6 +12,7 @@ from deploy.dagster_names import ACTOR_TAG
 from deploy.home import Home
 from orchestration.batch import job as jobs
 from orchestration.defs.batch.jobs import batch_request_jobs
+from orchestration.steps.base import InProcess
 from serving_config.load import load
 from tests.deploy.control.controls import build, running
 from tests.orchestration.batch.test_days import failure, flowers
@@ -22,7 +23,7 @@ CONFIGURATION = load(variables={})
 
 def job(world: World) -> dg.JobDefinition:
     made = batch_request_jobs(CONFIGURATION)
-    resources = {"serving": world.serving}
+    resources = {"serving": world.serving, "steps": InProcess()}
     return dg.Definitions(jobs=made, resources=resources).resolve_job_def("iris_batch_job")
 
 

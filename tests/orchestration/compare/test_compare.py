@@ -49,7 +49,7 @@ def build(home: Home, parts: Parts) -> VersionFolder:
     contract = msgspec.structs.replace(parts.contract, run_id=RUN)
     proof = msgspec.structs.replace(parts.certificate, contract_sha256=contract.digest())
     label = version_label(contract.version, contract.variant)
-    folder = VersionFolder.of(home.versions, contract.model, label)
+    folder = VersionFolder.of(home, contract.model, label)
     folder.write_export(parts.onnx, contract)
     folder.write_certificate(proof)
     folder.write_bento(BuiltRelease("iris:1-fp32-abc", "abc"))
@@ -160,7 +160,7 @@ def test_a_version_agrees_with_a_copy_of_itself_to_the_last_bit(platform: LocalP
 def test_rows_that_one_of_them_refuses_are_left_out_for_both(
     platform: LocalPlatform, hold_out: pd.DataFrame
 ) -> None:
-    folder = VersionFolder.of(platform.home.versions, "iris", 1)
+    folder = VersionFolder.of(platform.home, "iris", 1)
     parts = Parts(folder.onnx_bytes(), folder.contract(), folder.certificate())
     first = msgspec.structs.replace(parts.contract.inputs[0], maximum=5.0)
     contract = msgspec.structs.replace(parts.contract, inputs=(first, *parts.contract.inputs[1:]))
@@ -222,7 +222,7 @@ def test_what_cannot_be_compared_is_one_sentence(
 
 
 def test_an_exchanged_model_is_not_compared(platform: LocalPlatform) -> None:
-    folder = VersionFolder.of(platform.home.versions, "iris", 1)
+    folder = VersionFolder.of(platform.home, "iris", 1)
     folder.onnx.write_bytes(iris(version=2, turned=True).onnx)
     with pytest.raises(CompareError, match="the file was exchanged"):
         comparison.compare(platform, "iris", "1", "2")

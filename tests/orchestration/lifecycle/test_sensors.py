@@ -17,7 +17,7 @@ from orchestration.defs.lifecycle.names import AUTOMATIC_TAG
 from orchestration.defs.lifecycle.sensors import _promotion, _variants, registry_sensor
 from orchestration.resources.registry import FoundVersion, Registry, RegistryError
 from orchestration.resources.serving import Serving
-from serving_config.load import load
+from serving_config.load import FOLDER, load
 from serving_config.schema import Configuration, Model
 from tests.deploy.releases import certificate, contract, http
 
@@ -117,7 +117,7 @@ def by_hand(proof: Certificate) -> Challenge:
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
-    return Serving(home=str(tmp_path), config_folder=str(tmp_path))
+    return Serving(home=str(tmp_path), config_folder=str(FOLDER))
 
 
 def test_a_proved_version_of_a_model_set_to_auto_is_promoted_once(serving: Serving) -> None:

@@ -14,6 +14,7 @@ from orchestration.defs.lifecycle.names import Names
 from orchestration.examples.registration import Trained, log_and_register
 from orchestration.resources.registry import Registry
 from orchestration.resources.serving import Serving
+from orchestration.steps.base import InProcess
 from orchestration.training import Target
 from serving_config.load import FOLDER
 from serving_config.schema import Model
@@ -64,7 +65,11 @@ class World:
             assets=lifecycle_assets(model)[:3],
             asset_checks=lifecycle_checks(model)[:1],
             jobs=[job],
-            resources={"serving": self.serving, "registry": self.registry},
+            resources={
+                "serving": self.serving,
+                "registry": self.registry,
+                "steps": InProcess(),
+            },
         )
         with dg.instance_for_test() as instance:
             instance.add_dynamic_partitions(f"{model.name}_versions", [label])

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from deploy.home import Home
 from deploy.versions import VersionFolder
 from orchestration.monitoring.contest import ContestError, contest
 from serving_config.monitoring import Quality
@@ -27,7 +28,7 @@ def parquet(frame: pd.DataFrame) -> bytes:
 
 
 def folder(root: Path, parts: Parts, version: int) -> VersionFolder:
-    made = VersionFolder.of(root, parts.contract.model, version)
+    made = VersionFolder.of(Home(root), parts.contract.model, version)
     made.write_export(parts.onnx, parts.contract)
     return made
 

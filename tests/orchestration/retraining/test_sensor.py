@@ -9,8 +9,9 @@ import dagster as dg
 import pytest
 
 from deploy.dagster_names import ACTOR_TAG, FINDING_TAG, REASON_TAG
-from deploy.findings import Finding, write_finding
+from deploy.findings import KIND, Finding, key_of, write_finding
 from deploy.home import Home
+from deploy.shared_state import shared_state
 from orchestration.defs.retraining.sensor import retraining_sensors
 from orchestration.defs.retraining.training import training_assets, training_jobs
 from orchestration.features.windows import rfc3339
@@ -111,10 +112,9 @@ def test_a_training_that_failed_starts_the_cool_down_too(
 
 
 def test_a_damaged_finding_asks_for_nothing_and_is_named(tick: Tick, home: Home) -> None:
-    path = home.findings / "drift" / "iris@production.json"
-    path.parent.mkdir()
-    path.write_bytes(b"{")
-    assert str(path) in skipped(tick())
+    key = key_of("drift", "production", "iris")
+    shared_state(home).write(KIND, key, b"{")
+    assert key in skipped(tick())
 
 
 def test_no_model_with_retraining_no_sensor(folder: Path) -> None:
