@@ -1,5 +1,7 @@
-"""rules.yml and prometheus.yml: the shipped settings' are committed here; a test holds them."""
+"""rules.yml, prometheus.yml and Grafana's dashboards: the shipped settings' are committed here; a
+test holds them."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import yaml
 
 from deploy.home import Home
+from deploy.monitoring.dashboards import DASHBOARDS, dashboard
 from deploy.monitoring.rules import alerting_rules, prometheus_config
 from deploy.monitoring.targets import targets_file
 from serving_config.schema import Configuration
@@ -16,18 +19,21 @@ _HEADER = "# Written by `python -m deploy.monitoring` from the settings. See doc
 
 
 def monitoring_files(configuration: Configuration, home: Home, folder: Path) -> dict[str, str]:
-    """File name → text, for Prometheus' files in `folder`."""
+    """File name → text, for Prometheus' and Grafana's files in `folder`."""
     targets = os.path.relpath(targets_file(home), folder)
     return {
         "rules.yml": _yaml(alerting_rules(configuration)),
         "prometheus.yml": _yaml(prometheus_config(configuration, targets)),
+    } | {
+        f"grafana/dashboards/{name}.json": json.dumps(dashboard(name), indent=1) + "\n"
+        for name in DASHBOARDS
     }
 
 
 def write_monitoring_files(configuration: Configuration, home: Home, folder: Path) -> None:
-    """Write them; the folder is made."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write them; the folders are made."""
     for name, text in monitoring_files(configuration, home, folder.resolve()).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
 
 

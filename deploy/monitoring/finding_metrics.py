@@ -1,4 +1,4 @@
-"""The latest findings as Prometheus' metrics, on a port of 127.0.0.1 that targets.json names.
+"""The latest findings as Prometheus' metrics, on a free port that targets.json names.
 
 The control API is on a UNIX socket and behind keys, which Prometheus could not pass; like the
 model servers' own metrics these need none on the machine itself.
@@ -30,11 +30,11 @@ class FindingMetrics(Collector):
         self._home, self._configuration = home, configuration
         self._unseen = Unseen()
 
-    def serve(self) -> int:
-        """On a free port, until `close`; returns the port."""
+    def serve(self, host: str = "127.0.0.1", port: int | None = None) -> int:
+        """On that port of that address, or on a free one, until `close`. Returns the port."""
         registry = CollectorRegistry()
         registry.register(self)
-        self._server, _ = start_http_server(0, "127.0.0.1", registry)
+        self._server, _ = start_http_server(port or 0, host, registry)
         return int(self._server.server_port)
 
     def close(self) -> None:

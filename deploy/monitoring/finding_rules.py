@@ -1,5 +1,6 @@
 """Prometheus' rules about findings, as the control process tells them (see finding_metrics)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from deploy.monitoring.catalog import FINDING_LABELS, annotations, labels
@@ -14,19 +15,17 @@ def finding_rules(configuration: Configuration, interval: str) -> dict[str, Any]
     last run, so that no rule waits."""
     factor = configuration.platform.alerts.schedule_silence_factor
     on = f"on ({', '.join(FINDING_LABELS)})"
-    unseen, valid = (
-        f'slipway_finding_{name}_seconds{{job="{JOB}"}}' for name in ("unseen", "valid")
-    )
+    unseen, valid = (_of_all(f"finding_{name}_seconds") for name in ("unseen", "valid"))
     hours = "{{ $value | humanizeDuration }}"
     overdue = f"{unseen} > {on} {valid} * {factor:g}"
     return {
         "name": "findings",
         "interval": interval,
         "rules": [
-            _rule("DataDrift", f'slipway_drift_status{{job="{JOB}"}} == 1', "Drift was found"),
+            _rule("DataDrift", f"{_of_all('drift_status', _MODEL_LABELS)} == 1", "Drift was found"),
             _rule(
                 "PredictionQuality",
-                f'slipway_quality_status{{job="{JOB}"}} == 1',
+                f"{_of_all('quality_status', _MODEL_LABELS)} == 1",
                 "The metric passed its limit",
             ),
             _rule("StaleFeatures", _failed("features"), "The last materialization is too old"),
@@ -36,8 +35,14 @@ def finding_rules(configuration: Configuration, interval: str) -> dict[str, Any]
     }
 
 
+def _of_all(metric: str, names: Sequence[str] = FINDING_LABELS, more: str = "") -> str:
+    """Each control process tells the same; of several on a cluster, one series."""
+    return f'max by ({", ".join(names)}) (slipway_{metric}{{job="{JOB}"{more}}})'
+
+
 def _failed(kind: str) -> str:
-    return f'slipway_finding_status{{job="{JOB}",kind="{kind}"}} == 1'
+    own = f',kind="{kind}"'
+    return f"{_of_all('finding_status', more=own)} == 1"
 
 
 def _rule(alert: str, expression: str, value: str, limit: str = "") -> dict[str, Any]:

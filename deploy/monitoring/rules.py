@@ -12,7 +12,7 @@ from serving_config.schema import Configuration
 Json = dict[str, Any]
 
 # The routes that predict; health, metrics, docs and unknown paths are nobody's predictions.
-_INFERENCE = ',route=~"/predict|/predict/batch|/v2/models/.+/infer"'
+INFERENCE = ',route=~"/predict|/predict/batch|/v2/models/.+/infer"'
 _REQUESTS, _DURATIONS = "slipway_requests_total", "slipway_request_duration_seconds_bucket"
 _BY = f"sum by ({', '.join(LABELS)})"
 _LONGEST_INTERVAL = 5.0
@@ -97,10 +97,10 @@ class _Pair:
     def rates(self) -> Iterator[Json]:
         """What is judged only with enough requests."""
         health = self.configuration.release_policy(self.environment, self.model).health
-        requests = self._increase(_REQUESTS, _INFERENCE)
-        failed = self._increase(_REQUESTS, f'{_INFERENCE},status=~"5.."')
+        requests = self._increase(_REQUESTS, INFERENCE)
+        failed = self._increase(_REQUESTS, f'{INFERENCE},status=~"5.."')
         shed = self._increase("slipway_shed_total")
-        durations = self._increase(_DURATIONS, _INFERENCE, f"{_BY[:-1]}, le)")
+        durations = self._increase(_DURATIONS, INFERENCE, f"{_BY[:-1]}, le)")
         enough = f"and {requests} >= {self._alerts.min_requests}"
         share, most_shed = "{{ $value | humanizePercentage }}", self._alerts.max_shed_rate
 

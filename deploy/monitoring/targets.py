@@ -17,7 +17,7 @@ from deploy.home import Home, write_atomically
 from deploy.ledger import Ledger
 
 logger = logging.getLogger("slipway.targets")
-Parts = Mapping[str, int]
+Parts = Mapping[str, str]
 
 
 def targets_file(home: Home) -> Path:
@@ -26,17 +26,17 @@ def targets_file(home: Home) -> Path:
 
 
 def targets(
-    states: Iterable[State], servers: Mapping[str, int], parts: Parts | None = None
+    states: Iterable[State], servers: Mapping[str, str], parts: Parts | None = None
 ) -> list[dict[str, Any]]:
     """One group for each live version that has a server, and for each part of the platform that
-    has metrics; servers: cluster name → port; parts: name → port."""
+    has metrics; servers: cluster name → `host:port`; parts: name → `host:port`."""
     own = [
-        {"targets": [f"127.0.0.1:{port}"], "labels": {"part": name}}
-        for name, port in sorted((parts or {}).items())
+        {"targets": [address], "labels": {"part": name}}
+        for name, address in sorted((parts or {}).items())
     ]
     return own + [
         {
-            "targets": [f"127.0.0.1:{servers[name]}"],
+            "targets": [servers[name]],
             "labels": {
                 "environment": state.environment,
                 "model": state.model,
@@ -53,7 +53,7 @@ def targets(
 def write_targets(
     home: Home,
     states: Iterable[State],
-    servers: Mapping[str, int],
+    servers: Mapping[str, str],
     parts: Parts | None = None,
 ) -> None:
     """Replace the list where it has changed; Prometheus reads it again by itself."""
@@ -69,14 +69,14 @@ def write_targets(
 
 
 class PrometheusTargets:
-    """Keeps the list up to date, with a tick each second; servers: cluster name → port; parts:
-    those of the platform that have metrics, and their ports."""
+    """Keeps the list up to date, with a tick each second; servers: cluster name → `host:port`;
+    parts: those of the platform that have metrics, and their `host:port`."""
 
     def __init__(
         self,
         home: Home,
         ledger: Ledger,
-        servers: Callable[[], Mapping[str, int]],
+        servers: Callable[[], Mapping[str, str]],
         parts: Callable[[], Parts] = dict,
     ) -> None:
         self._home, self._ledger, self._servers, self._parts = home, ledger, servers, parts

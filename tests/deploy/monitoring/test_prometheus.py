@@ -78,7 +78,7 @@ def test_it_scrapes_a_live_server_and_alerts_by_its_metrics(home: Home, tmp_path
     name = cluster_name("production", "iris", live(3))
     write_monitoring_files(quick(), home, tmp_path / "prometheus")
     with served(iris(), tmp_path) as (port, _), prometheus(tmp_path / "prometheus") as client:
-        write_targets(home, [state], {name: port})
+        write_targets(home, [state], {name: f"127.0.0.1:{port}"})
         up = wait_for(client, "query?query=up{job='slipway'}", lambda d: d["result"])
         labels = up["result"][0]["metric"]
         assert labels == ABOUT | {
@@ -108,7 +108,7 @@ def test_it_scrapes_what_the_checks_found_and_alerts_about_it(home: Home, tmp_pa
     write_monitoring_files(quick(), home, tmp_path / "prometheus")
     metrics = FindingMetrics(home, quick())
     try:
-        write_targets(home, [], {}, {"control": metrics.serve()})
+        write_targets(home, [], {}, {"control": f"127.0.0.1:{metrics.serve()}"})
         with prometheus(tmp_path / "prometheus") as client:
 
             def alerts(found: Any) -> set[str]:

@@ -13,8 +13,8 @@ from tests.deploy.monitoring.promtool import ABOUT
 from tests.deploy.releases import change, live
 
 STATE = State("production", "iris", 4, (live(3, 90), live(4, 10, variant="int8")))
-PORTS = {
-    cluster_name("production", "iris", item): port
+SERVERS = {
+    cluster_name("production", "iris", item): f"127.0.0.1:{port}"
     for item, port in zip(STATE.live, (9003, 9004), strict=True)
 }
 
@@ -27,7 +27,7 @@ def listed(home: Home) -> list[dict[str, object]]:
 
 
 def test_every_live_server_is_a_target_with_its_labels(home: Home) -> None:
-    write_targets(home, [STATE], PORTS | {"iris-2-production-00000000": 9002})
+    write_targets(home, [STATE], SERVERS | {"iris-2-production-00000000": "127.0.0.1:9002"})
     assert listed(home) == [
         {"targets": ["127.0.0.1:9003"], "labels": ABOUT},
         {
@@ -40,14 +40,14 @@ def test_every_live_server_is_a_target_with_its_labels(home: Home) -> None:
 def test_one_without_a_server_is_left_out_and_no_model_is_an_empty_list(home: Home) -> None:
     write_targets(home, [STATE], {})
     assert listed(home) == []
-    write_targets(home, [], PORTS)
+    write_targets(home, [], SERVERS)
     assert listed(home) == []
 
 
 def test_a_list_that_did_not_change_is_not_written_again(home: Home) -> None:
-    write_targets(home, [STATE], PORTS)
+    write_targets(home, [STATE], SERVERS)
     before = targets_file(home).stat()
-    write_targets(home, [STATE], dict(reversed(PORTS.items())))
+    write_targets(home, [STATE], dict(reversed(SERVERS.items())))
     after = targets_file(home).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert stat.S_IMODE(targets_file(home).parent.stat().st_mode) == 0o700
@@ -57,7 +57,7 @@ def test_the_list_follows_the_ledger_and_survives_a_folder_that_cannot_be_writte
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = Home(tmp_path / "h").create()
-    ledger, servers = Ledger(home.ledger_url), {NAME: 9003}
+    ledger, servers = Ledger(home.ledger_url), {NAME: "127.0.0.1:9003"}
     keeper = PrometheusTargets(home, ledger, lambda: servers)
     folder = targets_file(home).parent
     folder.write_text("in the way")

@@ -1,0 +1,1 @@
+"""Container images: what each is built from, and the engine that builds them."""
