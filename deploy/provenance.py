@@ -11,11 +11,12 @@ import msgspec
 
 from bentos.model_server.certificate import Certificate, CertificateError, decode_certificate
 from bentos.model_server.contract import Contract, ContractError, decode_contract
+from deploy.artifacts.errors import ArtifactsError
 from deploy.events import Event, Live
 from deploy.gateway.routes import cluster_name
 from deploy.history import brought_in, moment_of
 from deploy.home import Home
-from deploy.versions import VersionFolder
+from deploy.versions import MissingFileError, VersionFolder
 from serving_config.schema import Configuration
 
 Document = TypeVar("Document")
@@ -121,8 +122,10 @@ def _documents(
 ) -> tuple[Certificate | None, Contract | None, tuple[str, ...]]:
     """The very certificate and contract of the deployment, as far as they are still there."""
     name, _, build = live.bento.partition(":")
+    with suppress(MissingFileError, ArtifactsError):  # then what this machine has will do
+        VersionFolder.of(home, model, live.label).fetched()
     folders = (
-        VersionFolder.of(home.versions, model, live.label).path,
+        home.versions / model / live.label,
         home.bentoml / "bentos" / name / build / "src" / "model",
     )
     certificates = _read(folders, "certificate.json", decode_certificate)

@@ -16,6 +16,7 @@ from deploy.home import Home
 from deploy.predictions.areas import label_area
 from deploy.predictions.store import sync_folder
 from deploy.predictions.tables import microseconds
+from deploy.versions import VersionFolder, version_labels
 
 MAX_REQUEST_ID = 128
 MAX_ROW = 1_000_000
@@ -87,11 +88,10 @@ def _is_unicode(text: str) -> bool:
 
 def predicts_numbers(home: Home, model: str) -> bool:
     """Whether the newest version here is a regression; False where there is none yet."""
-    contracts = (home.versions / model).glob("*/contract.json")
-    for path in sorted(contracts, key=_number, reverse=True):
+    for name in sorted(version_labels(home, model), key=_number, reverse=True):
         with suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode(path.read_bytes(), type=_Contract)
-            return found.outputs.kind == "regression"
+            data = VersionFolder.of(home, model, name).contract_bytes()
+            return msgspec.json.decode(data, type=_Contract).outputs.kind == "regression"
     return False
 
 
@@ -103,8 +103,7 @@ class _Contract(msgspec.Struct):
     outputs: _Outputs
 
 
-def _number(path: Path) -> int:
-    name = path.parent.name
+def _number(name: str) -> int:
     return int(name) if name.isdecimal() else 0
 
 

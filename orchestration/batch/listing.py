@@ -6,9 +6,10 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from deploy.storage_errors import shown
 from orchestration.batch.documents import Format, SourceFile
 from orchestration.batch.errors import InputError
-from orchestration.batch.storage import file_tag, is_local, open_location, shown, storage_errors
+from orchestration.batch.storage import file_tag, is_local, open_location, storage_errors
 
 _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",

@@ -6,7 +6,7 @@ from bentos.model_server.certificate import CertificateError
 from bentos.model_server.contract import Contract, parse_label
 from bentos.model_server.session import ModelLoadError, ModelSession
 from deploy.home import Home
-from deploy.versions import MissingFileError, VersionFolder, built_labels
+from deploy.versions import MissingFileError, VersionFolder, built_labels, version_labels
 from orchestration.compare.documents import CompareError
 
 
@@ -35,8 +35,8 @@ def built_version(home: Home, model: str, label: str) -> Built:
         number, _ = parse_label(label)
     except ValueError as error:
         raise CompareError(str(error)) from error
-    folder = VersionFolder.of(home.versions, model, label)
-    if not folder.path.is_dir():
+    folder = VersionFolder.of(home, model, label)
+    if label not in version_labels(home, model):
         listed = ", ".join(built_labels(home, model)) or "none"
         raise CompareError(f"{model} has no version {label} here; built: {listed}")
     try:

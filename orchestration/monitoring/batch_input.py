@@ -29,7 +29,7 @@ _BATCH_ROWS, _PART_ROWS = 8192, 1_000_000
 def batch_drift(home: Home, registry: Registry, model: Model, manifest: Manifest) -> DriftResult:
     """A sample of the input and of the predictions against the version's reference. Inputs that
     were joined from the feature store are in neither, and are not compared: the result says so."""
-    folder = VersionFolder.of(home.versions, model.name, manifest.model.version)
+    folder = VersionFolder.of(home, model.name, manifest.model.version)
     reference = reference_sample(registry, model.registered_model, folder)
     if reference is None:
         version = manifest.model.version

@@ -107,7 +107,7 @@ def _compare(place: Place, registry: Registry, window: Window | None) -> Compare
         return _nothing(f"no answers in the window, {settings.min_rows} are needed")
     if len(window.sample.features) == 0:
         return _nothing(f"version {window.label}, which serves, has no answers in the window")
-    folder = VersionFolder.of(place.home.versions, place.model.name, window.label)
+    folder = VersionFolder.of(place.home, place.model.name, window.label)
     reference = reference_sample(registry, place.model.registered_model, folder)
     if reference is None:
         why = f"the MLflow run of version {window.label} left no reference/reference.parquet"
@@ -201,7 +201,7 @@ def _measured(
         version = f" of version {label}, which serves" if label else ""
         reason = f"not enough data: no labelled answers{version}, {settings.min_labels} are needed"
         return QualityResult("not_enough_data", reason, 0)
-    folder = VersionFolder.of(place.home.versions, place.model.name, label)
+    folder = VersionFolder.of(place.home, place.model.name, label)
     outputs = folder.contract().outputs
     classes = [label_key(name) for name in outputs.labels]
     kept = ["prediction", *(f"probability_{name}" for name in classes)]

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from deploy.storage_errors import reason
 from orchestration.batch.errors import InputError
 from orchestration.batch.formats import Piece, runs
-from orchestration.batch.storage import open_input, reason, storage_errors
+from orchestration.batch.storage import open_input, storage_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
