@@ -81,18 +81,6 @@ bench: $(DEV) ## measure the platform, the model server against its peers, and r
 	@$(BIN)/python -m benchmarks.variants
 	@$(BIN)/python -m benchmarks.releases
 
-##@ Containers (docs/containers.md)
-# MODEL="iris churn" for their live Bentos; BASE_IMAGE and EXTRA_CA: see docs/containers.md.
-build-images: $(PLATFORM) ## container images: the platform's, the model server's, and MODEL=…'s
-	@$(SLIPWAY) build-images $(MODEL)
-
-sbom: $(PLATFORM) $(IMAGES) ## the same, and what is in each as CycloneDX in dist/
-	@$(SLIPWAY) build-images $(MODEL) --sbom dist
-
-test-containers: $(DEV) ## the platform in containers, for real; skipped without a Docker engine
-	@SLIPWAY_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers --exitfirst --verbose --capture=no
-
-##@ More of development
 PEERS := $(patsubst benchmarks/peers/%.txt,.venv-bench/%/.installed,$(wildcard benchmarks/peers/*.txt))
 bench-peers: $(PEERS) ## install the peers of the benchmark, each in an environment of its own
 
@@ -118,3 +106,14 @@ schemas: $(PLATFORM) ## write serving_config/schemas anew
 clean: ## stop the platform on this machine, remove its state and the environment
 	@if [ -x $(SLIPWAY) ]; then $(SLIPWAY) down; fi
 	rm -rf .slipway .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+##@ Containers (docs/containers.md)
+# MODEL="iris churn" for their live Bentos; BASE_IMAGE and EXTRA_CA: see docs/containers.md.
+build-images: $(PLATFORM) ## container images: the platform's, the model server's, and MODEL=…'s
+	@$(SLIPWAY) build-images $(MODEL)
+
+sbom: $(PLATFORM) $(IMAGES) ## the same, and what is in each as CycloneDX in dist/
+	@$(SLIPWAY) build-images $(MODEL) --sbom dist
+
+test-containers: $(DEV) ## the platform in containers, for real; skipped without a Docker engine
+	@SLIPWAY_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers --exitfirst --verbose --capture=no
